@@ -1,0 +1,1 @@
+"""Tests with evidence that gate a version, and the endpoint test in staging."""

@@ -1,0 +1,1 @@
+"""The loop: what alarms and ages lead to, and the defaults per risk."""

@@ -1,0 +1,1 @@
+"""The steps of new, train and deploy, in order, cached and reported."""

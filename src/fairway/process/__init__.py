@@ -1,0 +1,1 @@
+"""Supervisor and entry points of gateway, console and worker."""

@@ -1,0 +1,1 @@
+"""Runs, versions and datasets as the store keeps them."""

@@ -1,0 +1,1 @@
+"""The move of an endpoint from champion to challenger."""

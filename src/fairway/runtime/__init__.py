@@ -1,0 +1,1 @@
+"""The package format, the one loader, and the runtimes that predict."""

@@ -1,0 +1,1 @@
+"""Metadata, blobs, jobs and the audit log."""

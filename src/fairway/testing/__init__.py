@@ -1,0 +1,1 @@
+"""Shipped suites, planted streams, and the driver that replays history."""

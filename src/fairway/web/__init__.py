@@ -1,0 +1,1 @@
+"""Pages and the management API over the public functions."""

@@ -121,10 +121,7 @@ def delong(y: ArrayLike, s1: ArrayLike, s2: ArrayLike | None = None) -> DelongRe
         return DelongResult(aucs=aucs, variances=variances)
     shared = float(cov[0, 1])
     diff, var = aucs[0] - aucs[1], variances[0] + variances[1] - 2.0 * shared
-    if var > 1e-15:
-        z = diff / math.sqrt(var)
-    else:
-        z = 0.0 if abs(diff) < 1e-12 else math.copysign(math.inf, diff)
+    z = diff / math.sqrt(max(var, 1e-15))  # finite for JSON; rounding alone leaves about 1e-18
     return DelongResult(aucs, variances, shared, z, float(2.0 * ndtr(-abs(z))))
 
 
@@ -156,9 +153,11 @@ def _mean_draws(rows: Floats, codes: NDArray[np.int64] | None, draws: int, seed:
         if len(values) <= _DISTINCT:  # 0/1 losses: the same law from a few counts
             drawn = rng.multinomial(len(rows), repeats / len(rows), size=draws)
             return np.asarray(drawn @ values / len(rows), dtype=np.float64)
-        sums, sizes = rows, None
+        sums = rows
+        sizes: Floats | None = None
     else:
-        sums, sizes = np.bincount(codes, weights=rows), np.bincount(codes).astype(np.float64)
+        sums = np.bincount(codes, weights=rows).astype(np.float64)
+        sizes = np.bincount(codes).astype(np.float64)
     n, out = len(sums), np.empty(draws)
     step = max(1, min(draws, _CHUNK // n))
     for start in range(0, draws, step):
@@ -187,9 +186,9 @@ def _bootstrap(
         value, values = float(whole.mean()), _mean_draws(whole, codes, draws, seed)
     else:
         rng, value, values = np.random.default_rng(seed), float(whole), np.empty(draws)
-        members = None if codes is None else np.split(
-            np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1]
-        )
+        members = None
+        if codes is not None:
+            members = np.split(np.argsort(codes, kind="stable"), np.cumsum(np.bincount(codes))[:-1])
         for i in range(draws):
             if members is None:
                 rows = rng.integers(0, n, size=n)

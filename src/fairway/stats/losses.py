@@ -1,7 +1,7 @@
 """Loss of each row: shape (n,), lower is better, the metric is the mean.
 
-Missing labels must be dropped by the caller: nan in a label gives nan, nan or a number outside
-0..1 in a probability raises ValueError.
+Missing labels must be dropped by the caller: a nan label gives nan (1.0 in `zero_one`), and a
+probability that is nan or outside 0..1 raises ValueError.
 """
 
 import numpy as np

@@ -173,7 +173,7 @@ def one_sided_log_e(S: float, v: float, rho: float) -> float:
     Known weakness: not valid for very small samples; look after the burn-in of 100 units an arm.
 
     >>> round(one_sided_log_e(20, 100, mixture_rho(100, 0.05, sided="one")), 6)
-    1.3923
+    1.39229
     """
     _check(v, rho)
     spread = v + rho

@@ -102,7 +102,7 @@ class Store:
     def database_now(self, tx: Connection) -> datetime:
         """The database's clock: what leases expire by. Not virtual."""
         if self._engine.dialect.name == "postgresql":
-            at: datetime = tx.scalar(sa.text("select now()"))  # type: ignore[assignment]
+            at: datetime = tx.scalar(sa.text("select now()"))
             return at
         return clock.from_us(
             int(tx.scalar(sa.text("select cast((julianday('now') - 2440587.5) * 86400000000 as integer)")) or 0)

@@ -51,7 +51,7 @@ meta = _table("meta", _key("key"), Column("value", JSON))
 
 sequence = _table("sequence", _key("name"), Column("last", Integer, nullable=False))  # rollout-9, review-31, versions
 
-# -- registry ---------------------------------------------------------------------------------------------------------
+# -- registry --------------------------------------------------------------------------------------------------------
 
 model = _table(
     "model",
@@ -114,7 +114,7 @@ step = _table(  # cached steps of the path, by fingerprint of everything they de
     Column("created_at", Timestamp, nullable=False),
 )
 
-# -- desired state ----------------------------------------------------------------------------------------------------
+# -- desired state ---------------------------------------------------------------------------------------------------
 
 endpoint = _table(
     "endpoint",
@@ -145,7 +145,7 @@ gateway = _table(
     Column("report", JSON, nullable=False),  # url, counters, loading, last error
 )
 
-# -- the log ----------------------------------------------------------------------------------------------------------
+# -- the log ---------------------------------------------------------------------------------------------------------
 
 segment = _table(
     "segment",
@@ -204,7 +204,7 @@ label = _table(  # every feedback row ever accepted, unmatched ones too
 
 counter = _table("counter", _key("name"), Column("value", BigInteger, nullable=False))  # conflicts, unmatched, expired
 
-# -- rollouts ---------------------------------------------------------------------------------------------------------
+# -- rollouts --------------------------------------------------------------------------------------------------------
 
 rollout = _table(
     "rollout",
@@ -262,7 +262,7 @@ look = _table(  # each look stores the sums that it saw, so that it can be recom
     Column("decision", JSON, nullable=False),
 )
 
-# -- monitoring and people ----------------------------------------------------------------------------------------------
+# -- monitoring and people -------------------------------------------------------------------------------------------
 
 bins = _table(  # reference bins belong to (model, contract): profiles in them add
     "bins",
@@ -320,7 +320,7 @@ review = _table(
     Column("why", String),
 )
 
-# -- jobs, audit, access ------------------------------------------------------------------------------------------------
+# -- jobs, audit, access ---------------------------------------------------------------------------------------------
 
 job = _table(
     "job",

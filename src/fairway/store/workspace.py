@@ -57,7 +57,7 @@ class Workspace:
 
     @property
     def sockets(self) -> Path:
-        """Where this workspace's Unix sockets are: a short private path, since a socket's name has at most 107 bytes."""
+        """Where this workspace's Unix sockets are: a short private path (a socket's name has at most 107 bytes)."""
         mark = hashlib.sha256(str(self.root).encode()).hexdigest()[:12]
         path = Path(tempfile.gettempdir()) / f"fairway-{os.getuid()}-{mark}"
         path.mkdir(mode=0o700, exist_ok=True)

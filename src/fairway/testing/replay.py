@@ -90,9 +90,10 @@ def replay(
     Raises: ReplayError when a request is not answered with 2xx.
     """
     done = Replayed()
-    predictions = _by_step(history.rows, history.at, start, step)
+    rows_of_history = history.rows.sort(history.at, maintain_order=True).with_row_index("_row")
+    predictions = _by_step(rows_of_history, history.at, start, step)
     labels = _by_step(
-        history.rows.filter(pl.col(history.target).is_not_null() & pl.col(history.label_at).is_not_null()),
+        rows_of_history.filter(pl.col(history.target).is_not_null() & pl.col(history.label_at).is_not_null()),
         history.label_at,
         start,
         step,
@@ -110,9 +111,11 @@ def replay(
             known = [(sent.pop(r["_row"]), r) for r in rows if r["_row"] in sent]
             if known:
                 at = history.label_at
-                body = [{"id": i, "label": r[history.target], "at": _wire(r[at]), "event": "outcome"} for i, r in known]
-                _post(target, "/v1/feedback", {"rows": body})
-                done.labels += len(body)
+                outcomes = [
+                    {"id": i, "label": r[history.target], "at": _wire(r[at]), "event": "outcome"} for i, r in known
+                ]
+                _post(target, "/v1/feedback", {"rows": outcomes})
+                done.labels += len(outcomes)
         for part, rows in enumerate(_batches(predictions.get(number))):
             request_id = f"replay-{now:%Y%m%dT%H%M%S}-{part}"
             body = {"request_id": request_id, "rows": [{c: _wire(r[c]) for c in history.request} for r in rows]}
@@ -128,12 +131,10 @@ def replay(
 
 def _by_step(frame: pl.DataFrame, at: str, start: datetime, step: timedelta) -> dict[int, pl.DataFrame]:
     """Rows by the number of the step whose half-open span (from its start) holds their `at`, in order of `at`."""
-    if "_row" not in frame.columns:
-        frame = frame.with_row_index("_row")
-    ordered = frame.sort(at, "_row").with_columns(
+    ordered = frame.sort(at, maintain_order=True).with_columns(
         _step=((pl.col(at) - start).dt.total_microseconds() // (step // timedelta(microseconds=1)))
     )
-    return {int(key[0]): part.drop("_step") for key, part in ordered.partition_by("_step", as_dict=True).items()}  # type: ignore[call-overload]
+    return {int(key[0]): part.drop("_step") for key, part in ordered.partition_by("_step", as_dict=True).items()}
 
 
 def _batches(frame: pl.DataFrame | None) -> Iterator[list[dict[str, Any]]]:

@@ -1,1 +1,1 @@
-"""The package format, the one loader, and the runtimes that predict."""
+"""The package format of a version, its one loader, and the runtimes that answer for it."""

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -53,7 +54,7 @@ def create(store: Store, *, name: str, roles: Iterable[str], actor: str, expires
     row = {
         "workspace": store.workspace,
         "name": name,
-        "digest": fingerprint.of_bytes(token.encode()),
+        "digest": digest_of(token),
         "roles": list(wanted),
         "created_at": clock.now(),
         "expires_at": expires_at,
@@ -65,9 +66,17 @@ def create(store: Store, *, name: str, roles: Iterable[str], actor: str, expires
     return token
 
 
+def digest_of(token: str) -> str:
+    """What is stored of a token: its SHA-256, enough at 256 random bits."""
+    return fingerprint.of_bytes(token.encode())
+
+
 def identify(store: Store, token: str) -> Identity | None:
     """Whose named token this is; None when it is nobody's or has expired. Compared in constant time."""
-    digest = fingerprint.of_bytes(token.encode())
+    return _by_digest(store, digest_of(token))
+
+
+def _by_digest(store: Store, digest: str) -> Identity | None:
     table = schema.token
     with store.read() as tx:
         rows = tx.execute(sa.select(table).where(table.c.workspace == store.workspace)).all()
@@ -82,9 +91,14 @@ def identify(store: Store, token: str) -> Identity | None:
 
 def identify_any(workspace: Workspace, token: str) -> Identity | None:
     """As `identify`, and the workspace's own token (`.fairway/token`) is the person at this machine."""
-    if hmac.compare_digest(fingerprint.of_bytes(workspace.token().encode()), fingerprint.of_bytes(token.encode())):
+    return identify_digest(workspace, digest_of(token))
+
+
+def identify_digest(workspace: Workspace, digest: str) -> Identity | None:
+    """As `identify_any`, from a token's hash: for a session that remembers the hash and not the token."""
+    if hmac.compare_digest(digest_of(workspace.token()), digest):
         return owner(workspace)
-    return identify(workspace.store, token)
+    return _by_digest(workspace.store, digest)
 
 
 def owner(workspace: Workspace) -> Identity:
@@ -100,6 +114,7 @@ def named(store: Store) -> list[Row]:
         return list(tx.execute(sa.select(*columns).where(table.c.workspace == store.workspace).order_by(table.c.name)))
 
 
+@cache
 def _git_email(folder: Path) -> str | None:
     command = ["git", "-C", str(folder), "config", "user.email"]
     try:

@@ -1,0 +1,346 @@
+"""The read models as lines for a person: one function per kind of thing. Pure: values in, lines out."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fairway import clock
+from fairway.cli.terminal import table
+from fairway.web.words import (
+    VERDICTS,
+    ago,
+    count,
+    estimates,
+    evidence,
+    live_metric,
+    local,
+    number,
+    plain,
+    shares,
+    short,
+    steps,
+    sums_rows,
+    traffic,
+)
+
+Json = dict[str, Any]
+
+
+# -- status ----------------------------------------------------------------------------------------------------------
+
+
+def status(found: Json) -> list[str]:
+    now = clock.parse_iso(found["at"])
+    lines = []
+    if found["models"]:
+        rows = [["MODEL", "LIVE", "TRAFFIC", "LIVE METRIC (95 %)", "STATE", "MISSING"]]
+        rows += [model_row(line) for line in found["models"]]
+        lines += table(rows, gap=3)
+    else:
+        lines.append("no model here yet; in a project's folder: fairway train")
+    if found["reviews"]:
+        lines += ["", "NEEDS A PERSON"]
+        lines += table(
+            [
+                [
+                    r["review"],
+                    r["model"],
+                    r["question"],
+                    f"open {ago(r['opened_at'], now)}",
+                    f"fairway show {r['review']}",
+                ]
+                for r in found["reviews"]
+            ],
+            indent="  ",
+        )
+    if found["rollouts"]:
+        lines += ["", "ROLLING OUT"]
+        lines += table(
+            [
+                [r["rollout"], r["model"], f"{r['champion'] or 'none'} -> {r['challenger']}", r["phase"],
+                 f"since {ago(r['started_at'], now)}", f"fairway show {r['rollout']}"]
+                for r in found["rollouts"]
+            ],
+            indent="  ",
+        )  # fmt: skip
+    if found["alarms"]:
+        lines += ["", "ALARMS"]
+        lines += table(
+            [
+                [
+                    a["alarm"],
+                    a["model"],
+                    a["severity"],
+                    f"{a['kind']}: {a['subject']}",
+                    f"open {ago(a['opened_at'], now)}",
+                ]
+                for a in found["alarms"]
+            ],
+            indent="  ",
+        )
+    lines.append("")
+    serving = found.get("serving")
+    if serving:
+        lines.append(f"serving at {serving.get('predict')}; pages at {serving.get('console')}")
+    else:
+        lines.append("nothing serves this workspace; start it with: fairway serve")
+    return lines
+
+
+def model_row(line: Json) -> list[str]:
+    return [
+        line["model"],
+        str(line["live"]) if line["live"] is not None else "-",
+        traffic(line),
+        live_metric(line),
+        line["state"],
+        ", ".join(line["missing"]) or "-",
+    ]
+
+
+# -- models, versions, runs ------------------------------------------------------------------------------------------
+
+
+def model(found: Json) -> list[str]:
+    end = found["endpoint"]
+    lines = [f"{found['model']}   {found['task']}, risk {found['risk']}, owner {found['owner']}   {found['state']}"]
+    if end is None:
+        lines.append("  live       nothing: no version was deployed")
+    elif not end["shares"]:
+        lines.append(f"  live       nothing ({end['state']}): callers get 503 no_champion")
+    else:
+        lines.append(f"  live       {shares(end)}   since {local(end['changed_at'])}, by {end['changed_by']}")
+    lines.append(f"  traffic    {traffic(found)}")
+    lines.append(f"  metric     {live_metric(found)}")
+    lines += ["", *listing("versions", found["versions"])] if found["versions"] else []
+    for kind in ("rollouts", "alarms", "reviews"):
+        if found[kind]:
+            lines += ["", *listing(kind, found[kind][:10])]
+    return lines
+
+
+def version(found: Json) -> list[str]:
+    lines = [
+        f"{found['model']}@{found['version']}   {VERDICTS.get(found['verdict'], found['verdict'])}",
+        f"  made       {local(found['created_at'])} by {found['author']}, {found['run']}",
+        f"  from       {short(found['dataset'] or '-')}, {found['contract']}, artifact {found['artifact'][:12]}",
+    ]
+    if found["trained_until"]:
+        lines.append(f"  until      {local(found['trained_until'])} (newest training row)")
+    lines += ["", *metrics(found["metrics"])]
+    if found["checks"]:
+        lines += ["", *checks(found["checks"])]
+    return lines
+
+
+def metrics(found: Any) -> list[str]:
+    """A version's figures with their 95 % intervals."""
+    rows = [
+        [name, number(value), f"{number(low)} - {number(high)}" if low is not None and high is not None else ""]
+        for name, value, low, high in estimates(found)
+    ]
+    return table(rows, indent="  ", right=[1])
+
+
+def checks(found: Sequence[Json], *, only: Sequence[str] | None = None) -> list[str]:
+    rows = [
+        [str(check.get("name")).replace("_", " "), str(check.get("verdict")), str(check.get("summary") or "")]
+        for check in found
+        if only is None or check.get("verdict") in only
+    ]
+    return table(rows, indent="  ")
+
+
+def run(found: Json) -> list[str]:
+    took = f" after {found['seconds']:.1f} s" if found["seconds"] is not None else ""
+    made = f" -> {found['version']}" if found["version"] else ""
+    lines = [f"{found['run']}   {found['model']}{made}   {found['status']}{took}   {found['cause']}"]
+    if found["error"]:
+        lines += ["  " + line for line in str(found["error"]).splitlines()[:5]]
+        lines.append(f"  log: fairway show {found['run']} --log")
+    lines += table(
+        [
+            [step["name"], str(step.get("summary") or ""), f"{step.get('seconds', 0):.1f} s",
+             "cached" if step.get("cached") else ""]
+            for step in found["steps"]
+        ],
+        indent="  ", right=[2],
+    )  # fmt: skip
+    if found["status"] == "done":
+        lines.append(f"  Report: {found['folder']}/report.html")
+    return lines
+
+
+def dataset(found: Json) -> list[str]:
+    columns = found["columns"]
+    return [
+        f"{short(found['dataset'])}   {count(found['rows'], 'row')}, {count(len(columns), 'column')}"
+        f"   {local(found['created_at'])}",
+        f"  id         {found['dataset']}",
+        f"  versions   {', '.join(found['versions']) or 'none'}",
+        *fields({"origin": found["origin"]}),
+    ]
+
+
+# -- rollouts, alarms, reviews ---------------------------------------------------------------------------------------
+
+
+def rollout(found: Json) -> list[str]:
+    champion = f"@{found['champion']}" if found["champion"] else "no champion"
+    lines = [
+        f"{found['rollout']}   {found['model']}   {found['champion'] or 'none'} -> {found['challenger']}   "
+        f"{found['phase'].replace('_', ' ').upper()}",
+        f"  started    {local(found['started_at'])} by {found['started_by']}"
+        + (f", ended {local(found['ended_at'])}" if found["ended_at"] else ""),
+    ]
+    stages = steps(found)
+    if stages:
+        lines.append("  steps      " + "   ".join(f"{step['text']} {step['state']}" for step in stages))
+    if found["shares"]:
+        lines.append(f"  shares     {shares({'shares': found['shares'], 'shadows': []})}")
+    rows = [["", champion, f"@{found['challenger']}"], *(list(row) for row in sums_rows(found["totals"]))]
+    if len(rows) > 1:
+        lines += ["", *table(rows, indent="  ", right=[1, 2])]
+    decision = found["decision"] or (found["looks"][-1]["decision"] if found["looks"] else None)
+    if decision:
+        lines += ["", *decision_lines(decision)]
+    lines.append(f"  {count(len(found['looks']), 'look')}; again from the stored sums: "
+                 f"fairway show {found['rollout']} --recompute")  # fmt: skip
+    return lines
+
+
+def decision_lines(decision: Json) -> list[str]:
+    """One look's decision, its rule and each test with its figures."""
+    lines = [f"  {decision['decision']:<10} {decision['rule']}: {decision['text']}"]
+    rows = []
+    for check in decision["checks"]:
+        if "log_e" not in check and "effect" not in check:
+            continue
+        low, high = check.get("low"), check.get("high")
+        span = f"{plain(low)} to {plain(high)}" if low is not None and high is not None else ""
+        said = "fired" if check.get("fired") else "passed" if check.get("passed") else ""
+        known = f"evidence {evidence(check)}" if "log_e" in check else f"effect {plain(check.get('effect'))}"
+        rows.append([check["name"], known, span, said])
+    return lines + table(rows, indent="    ")
+
+
+def recomputed(found: Json, again: Any) -> list[str]:
+    again = again if isinstance(again, Mapping) else {"result": again}
+    lines = [f"{found['rollout']}: decided again from its stored sums"]
+    return lines + fields(dict(again))
+
+
+def prediction_rows(found: Json, rows: Sequence[Json]) -> list[str]:
+    """The rows that the challenger answered badly come first; at most 20 are printed."""
+    challenger = str(found["challenger"])
+
+    def status_of(row: Json) -> str:
+        answers = row.get("answers")
+        if isinstance(answers, str):
+            import json
+
+            answers = json.loads(answers)
+        return str((answers or {}).get(challenger, {}).get("status", "-"))
+
+    ordered = sorted(rows, key=lambda row: status_of(row) in ("ok", "-"))
+    lines = [f"{found['rollout']}: {count(len(rows), 'prediction')}"]
+    shown = [["PREDICTION", "AT", "ARM", "@" + challenger, "LABEL"]]
+    shown += [
+        [str(r["prediction_id"]), str(r["at"])[:19], str(r.get("arm") or "-"), status_of(r), str(r.get("label"))]
+        for r in ordered[:20]
+    ]
+    lines += table(shown, indent="  ")
+    if len(rows) > 20:
+        lines.append(f"  ... {len(rows) - 20:,} more with --json")
+    return lines
+
+
+def alarm(found: Json) -> list[str]:
+    ended = f"closed {local(found['closed_at'])}" if found["closed_at"] else "open"
+    lines = [
+        f"{found['alarm']}   {found['model']}   {found['severity']}: {found['kind']} of {found['subject']}   {ended}",
+        f"  opened     {local(found['opened_at'])}",
+        *fields({"found": found["evidence"]}),
+    ]
+    if found["action"]:
+        lines += fields({"action": found["action"]})
+    return lines
+
+
+def review(found: Json) -> list[str]:
+    due = f", answer by {local(found['due_at'])}" if found["due_at"] else ""
+    state = f"answered: {found['answer']}" if found["answer"] else "open" + due
+    lines = [
+        f"{found['review']}   {found['model']}: {found['question']}   for {found['assignee']}   {state}",
+        f"  about      {found['subject']}, asked {local(found['opened_at'])}",
+        *fields({"found": found["evidence"]}),
+    ]
+    if found["answer"]:
+        lines.append(f"  answer     {found['answer']} by {found['answered_by']}, {local(found['answered_at'])}")
+        if found["why"]:
+            lines.append(f"  why        {found['why']}")
+        return lines
+    choices = found["choices"]
+    pairs = list(choices.items()) if isinstance(choices, Mapping) else [(str(c), "") for c in choices]
+    for place, (name, effect) in enumerate(pairs):
+        lines.append(f"  {'choices' if place == 0 else '':<10} {name:<10} {effect}".rstrip())
+    if found["not_by"]:
+        lines.append(f"  not by     {found['not_by']}: the author may not answer")
+    first = pairs[0][0] if pairs else "CHOICE"
+    lines.append(f'  Answer: fairway answer {found["review"]} {first} --why "..."')
+    return lines
+
+
+# -- lists and plain fields ------------------------------------------------------------------------------------------
+
+
+def listing(kind: str, found: Sequence[Any]) -> list[str]:
+    if not found:
+        return [f"no {kind}"]
+    if kind == "models":
+        head = ["MODEL", "LIVE", "TRAFFIC", "LIVE METRIC (95 %)", "STATE", "MISSING"]
+        return table([head, *(model_row(line) for line in found)], gap=3)
+    if kind == "runs":
+        head = ["RUN", "MODEL", "STATUS", "VERSION", "CAUSE", "STARTED"]
+        return table([head, *([r["run"], r["model"], r["status"], r["version"] or "-", r["cause"], local(r["started_at"])]
+                              for r in found)])  # fmt: skip
+    if kind == "versions":
+        head = ["VERSION", "VERDICT", "METRICS", "DATA", "MADE", "BY"]
+        return table([head, *([f"{v['model']}@{v['version']}", v["verdict"], metrics_short(v["metrics"]),
+                               short(v["dataset"] or "-"), local(v["created_at"]), v["author"]] for v in found)])  # fmt: skip
+    if kind == "rollouts":
+        head = ["ROLLOUT", "MODEL", "MOVE", "PHASE", "STARTED", "ENDED"]
+        return table([head, *([r["rollout"], r["model"], f"{r['champion'] or 'none'} -> {r['challenger']}", r["phase"],
+                               local(r["started_at"]), local(r["ended_at"])] for r in found)])  # fmt: skip
+    if kind == "alarms":
+        head = ["ALARM", "MODEL", "SEVERITY", "WHAT", "OPENED", "CLOSED"]
+        return table([head, *([a["alarm"], a["model"], a["severity"], f"{a['kind']}: {a['subject']}",
+                               local(a["opened_at"]), local(a["closed_at"])] for a in found)])  # fmt: skip
+    if kind == "reviews":
+        head = ["REVIEW", "MODEL", "QUESTION", "FOR", "OPENED", "ANSWER"]
+        return table([head, *([r["review"], r["model"], r["question"], r["assignee"], local(r["opened_at"]),
+                               r["answer"] or "open"] for r in found)])  # fmt: skip
+    return [line for item in found for line in (fields(item) if isinstance(item, dict) else [str(item)])]
+
+
+def metrics_short(found: Any) -> str:
+    """The first two figures of a version's metrics."""
+    return ", ".join(f"{name} {number(value)}" for name, value, _, _ in estimates(found)[:2]) or "-"
+
+
+def fields(value: Json, *, indent: int = 2, depth: int = 0) -> list[str]:
+    """Any JSON object as "name  value" lines, nested ones deeper; long lists are cut, with their length said."""
+    width = max((len(str(name)) for name in value), default=0)
+    width = max(width, 10) if depth == 0 else width
+    lines = []
+    for name, item in value.items():
+        head = " " * indent + str(name).replace("_", " ").ljust(width)
+        if isinstance(item, Mapping) and item:
+            lines.append(head.rstrip())
+            lines += fields(dict(item), indent=indent + 2, depth=depth + 1)
+        elif isinstance(item, list) and item and isinstance(item[0], Mapping):
+            lines.append(f"{head} {count(len(item), 'entry', 'entries')}")
+            for entry in item[:5]:
+                lines.append(" " * (indent + 2) + ", ".join(f"{k} {plain(v)}" for k, v in entry.items()))
+        else:
+            lines.append(f"{head} {plain(item)}".rstrip())
+    return lines

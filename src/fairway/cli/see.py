@@ -1,0 +1,147 @@
+"""`status` and `show`: reads only."""
+
+from typing import Annotated, Any
+
+import typer
+
+from fairway.cli import pages
+from fairway.cli.terminal import JsonFlag, emit
+from fairway.cli.things import parse_model, project_here, workspace_here
+from fairway.errors import ThingNotFound, UsageError
+
+LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "models", "defaults")
+
+
+def register(app: typer.Typer) -> None:
+    app.command("status")(status)
+    app.command("show")(show)
+
+
+def status(
+    thing: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default this project, or all.")] = None,
+    json: JsonFlag = False,
+) -> None:
+    """What needs you: this project, or all models."""
+    from fairway.registry import show as read
+
+    project = project_here() if thing is None else None
+    workspace = project.workspace if project is not None else workspace_here()
+    name = parse_model(thing).model if thing else None
+    if project is not None and len(known := read.models(workspace.store)) == 1 and known == [project.settings.name]:
+        name = project.settings.name
+    found = read.status(workspace.store, model=name)
+    found["serving"] = serving(workspace.folder)
+    emit(found, json=json, lines=lambda: pages.status(found))
+
+
+def serving(folder: Any) -> dict[str, Any] | None:
+    """What serve.json says, while the supervisor that wrote it lives."""
+    import json as json_module
+    import os
+
+    try:
+        record: dict[str, Any] = json_module.loads((folder / "serve.json").read_text())
+        os.kill(int(record["pid"]), 0)
+    except (OSError, ValueError, KeyError):
+        return None
+    return record
+
+
+def show(
+    thing: Annotated[str, typer.Argument(help="An id (run-7f3a, rollout-9 ...), a model or version, or a list.")],
+    json: JsonFlag = False,
+    log: Annotated[bool, typer.Option("--log", help="A run's log.")] = False,
+    recompute: Annotated[bool, typer.Option("--recompute", help="A rollout's decision again, from its sums.")] = False,
+    rows: Annotated[bool, typer.Option("--rows", help="The predictions of a rollout's challenger.")] = False,
+) -> None:
+    """Anything by id, or a list: runs, reviews, alarms, rollouts, versions, models, defaults."""
+    from fairway.registry import show as read
+
+    workspace = workspace_here()
+    store = workspace.store
+    kind, _, rest = thing.partition("-")
+    if recompute or rows:
+        if kind != "rollout" or not rest.isdigit():
+            raise UsageError("--recompute and --rows belong to a rollout, for example rollout-9")
+        _rollout_detail(workspace, thing, json=json, rows=rows)
+        return
+    if log and kind != "run":
+        raise UsageError("--log belongs to a run, for example run-7f3a")
+    if thing in LISTS:
+        found = _list(store, thing)
+        emit(found, json=json, lines=lambda: pages.listing(thing, found))
+    elif kind == "run" and rest:
+        run = read.run(store, thing)
+        run["folder"] = str(workspace.folder / "runs" / run["run"])
+        if log:
+            trace = _run_log(workspace, run)
+            emit({**run, "log": trace}, json=json, lines=trace.splitlines)
+        else:
+            emit(run, json=json, lines=lambda: pages.run(run))
+    elif kind == "rollout" and rest.isdigit():
+        rollout = read.rollout(store, thing)
+        emit(rollout, json=json, lines=lambda: pages.rollout(rollout))
+    elif kind == "alarm" and rest.isdigit():
+        alarm = read.alarm(store, thing)
+        emit(alarm, json=json, lines=lambda: pages.alarm(alarm))
+    elif kind == "review" and rest.isdigit():
+        review = read.review(store, thing)
+        emit(review, json=json, lines=lambda: pages.review(review))
+    elif kind == "data" and rest:
+        dataset = read.dataset(store, thing)
+        emit(dataset, json=json, lines=lambda: pages.dataset(dataset))
+    elif kind == "p" and rest.isupper():
+        from fairway.data.log import find
+
+        prediction = find(workspace, thing)
+        if prediction is None:
+            raise ThingNotFound(
+                f"no prediction {thing!r} in the folded log; the newest take a few seconds to get there"
+            )
+        emit(prediction, json=json, lines=lambda: pages.fields(prediction))
+    else:
+        named = parse_model(thing)
+        if named.version is None:
+            model = read.model(store, named.model)
+            emit(model, json=json, lines=lambda: pages.model(model))
+        else:
+            version = read.version(store, named.model, named.version)
+            emit(version, json=json, lines=lambda: pages.version(version))
+
+
+def _list(store: Any, name: str) -> list[Any]:
+    from fairway.registry import show as read
+
+    if name == "models":
+        return list(read.status(store)["models"])
+    if name == "defaults":
+        from fairway.fleet import defaults
+
+        return defaults.describe()
+    return list(getattr(read, name)(store))
+
+
+def _run_log(workspace: Any, run: dict[str, Any]) -> str:
+    """The run's log file where there is one, else the recorded error."""
+    path = workspace.folder / "runs" / run["run"] / "log.txt"
+    if path.exists():
+        return str(path.read_text(errors="replace"))
+    return run["error"] or f"{run['run']} left no log"
+
+
+def _rollout_detail(workspace: Any, name: str, *, json: bool, rows: bool) -> None:
+    from fairway.registry import show as read
+
+    rollout = read.rollout(workspace.store, name)
+    if rows:
+        from fairway.data.log import predictions
+
+        frame = predictions(workspace, rollout["endpoint"])
+        frame = frame.filter(frame["rollout"] == name) if frame.height else frame
+        found = frame.to_dicts()
+        emit(found, json=json, lines=lambda: pages.prediction_rows(rollout, found))
+        return
+    from fairway.rollout import controller
+
+    again = controller.recompute(workspace, name)
+    emit(again, json=json, lines=lambda: pages.recomputed(rollout, again))

@@ -1,0 +1,371 @@
+"""fairway.toml and contract.toml as values. Strict: an unknown key, type, range or unit is refused with its line."""
+
+import re
+from datetime import timedelta
+from typing import Any, cast
+
+from fairway.clock import parse_iso
+from fairway.contract.columns import FORMAT as CONTRACT_FORMAT
+from fairway.contract.columns import Column, Contract, Type
+from fairway.contract.settings import (
+    FORMAT,
+    DataSettings,
+    EndpointSettings,
+    LimitSettings,
+    MonitorSettings,
+    RetrainSettings,
+    RolloutSettings,
+    Settings,
+    SourceSettings,
+    SplitSettings,
+    Task,
+)
+from fairway.contract.toml import Document, Table, kind_of, nearest
+
+TASKS = ("binary", "multiclass", "regression")
+METRICS: dict[str, tuple[str, ...]] = {
+    "binary": ("auc", "accuracy", "brier", "log_loss", "precision", "recall", "f1"),
+    "multiclass": ("accuracy", "brier", "log_loss"),
+    "regression": ("mae", "rmse", "r2"),
+}
+PRIMARY: dict[str, tuple[str, ...]] = {
+    "binary": ("brier", "zero_one"),
+    "multiclass": ("brier", "zero_one"),
+    "regression": ("absolute_error",),
+}
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+CONDITION = re.compile(r"\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
+TYPES = ("int", "float", "bool", "category", "string", "datetime", "date")
+_SHORT, _DAY = timedelta(milliseconds=1), timedelta(days=1)
+
+
+def parse_settings(text: str, *, file: str = "fairway.toml") -> Settings:
+    """What fairway.toml says. Raises: SettingsError with line, key, what was found and what is allowed."""
+    top = Document(text, file=file).table()
+    tables = ("data", "sources", "split", "train", "gates", "endpoint", "rollout", "monitor", "retrain", "limits")
+    keys = ("format", "name", "task", "target", "positive", "entity", "at", "label_delay", "owner", "risk", "defaults")
+    top.allow(*keys, *tables)
+    _check_format(top, FORMAT)
+    name = top.need_text("name")
+    check_name(top, name)
+    task = cast(Task, top.need_text("task", known=TASKS))
+    target = top.need_text("target")
+    entity, at = top.text("entity"), top.text("at")
+    for key, value in (("entity", entity), ("at", at)):
+        if value == target:
+            raise top.wrong(key, f'is "{value}", which is the target')
+    defaults = top.text("defaults", "fairway@1")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*@\d+", defaults):
+        raise top.wrong("defaults", f'is "{defaults}"; it must be a name and a version such as fairway@1')
+    return Settings(
+        name=name,
+        task=task,
+        target=target,
+        positive=_positive(top, task),
+        entity=entity,
+        at=at,
+        label_delay=top.duration("label_delay", None, words={"unknown": None}),
+        owner=top.text("owner", "unknown"),
+        risk=top.text("risk", "medium", known=("low", "medium", "high")),
+        defaults=defaults,
+        data=_data(top.sub("data"), at),
+        sources={key: _source(top.sub("sources"), key) for key in top.sub("sources").data},
+        split=_split(top.sub("split"), at),
+        train=dict(top.sub("train").data),
+        gates=_gates(top.sub("gates"), task),
+        endpoint=_endpoint(top.sub("endpoint")),
+        rollout=_rollout(top.sub("rollout"), task),
+        monitor=_monitor(top.sub("monitor")),
+        retrain=_retrain(top.sub("retrain")),
+        limits=_limits(top.sub("limits")),
+    )
+
+
+def check_name(top: Table, name: str) -> None:
+    """A model's name becomes part of URLs and paths. Raises: SettingsError."""
+    if not NAME.fullmatch(name) or name.endswith(".staging"):
+        raise top.wrong(
+            "name", f'is "{name}"; it must be 1 to 64 of a-z 0-9 . _ - and start with a letter or digit (not *.staging)'
+        )
+
+
+def _check_format(top: Table, newest: int) -> None:
+    if not top.has("format"):
+        raise top.document.error((), f"format is missing; write format = {newest} at the top")
+    found = top.whole("format", newest, low=1, high=1_000_000)
+    if found > newest:
+        raise top.wrong("format", f"is {found}; this fairway reads up to {newest}: install a newer one")
+
+
+def _positive(top: Table, task: Task) -> str | None:
+    """The class to detect, as text: true is "true", 1 is "1"."""
+    if not top.has("positive"):
+        return None
+    if task != "binary":
+        raise top.wrong("positive", f"is for task binary only; the task is {task}")
+    value = top.data["positive"]
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value) if isinstance(value, int) else cast(str, top.text("positive"))
+
+
+def _moment(table: Table, key: str) -> str | None:
+    """A time as ISO text with a zone; a bare date is its first moment in UTC."""
+    value = table.text(key)
+    if value is None:
+        return None
+    try:
+        parse_iso(value + "T00:00:00Z" if re.fullmatch(r"\d{4}-\d\d-\d\d", value) else value)
+    except ValueError as exc:
+        raise table.wrong(key, f'is "{value}"; write a date (2014-05-01) or a time with its zone') from exc
+    return cast(str, value)
+
+
+def _data(table: Table, at: str | None) -> DataSettings:
+    table.allow("source", "sql", "label_at", "log", "until")
+    source, sql = table.text("source"), table.text("sql")
+    if source is not None and sql is not None:
+        raise table.wrong("sql", "and data.source are both given; a project has one training table")
+    if source is None and sql is None:
+        raise table.document.error(table.path, 'data.source is missing: [data] source = "table.csv"')
+    until = _moment(table, "until")
+    if until is not None and at is None:
+        raise table.wrong("until", "needs a time column: set at")
+    return DataSettings(
+        source=source, sql=sql, label_at=table.text("label_at"), log=table.flag("log", True), until=until
+    )
+
+
+def _source(sources: Table, name: str) -> SourceSettings:
+    table = sources.sub(name)
+    if not NAME.fullmatch(name):
+        raise sources.wrong(name, "is no name for a source; use 1 to 64 of a-z 0-9 . _ -")
+    table.allow("path", "at", "key")
+    return SourceSettings(path=table.text("path"), at=table.need_text("at"), key=table.need_text("key"))
+
+
+def _split(table: Table, at: str | None) -> SplitSettings:
+    table.allow("test_share", "test_from")
+    test_from = _moment(table, "test_from")
+    if test_from is not None and at is None:
+        raise table.wrong("test_from", "needs a time column: set at")
+    return SplitSettings(test_share=table.share("test_share", 0.2, low=0.01, high=0.9), test_from=test_from)
+
+
+def _gates(table: Table, task: Task) -> dict[str, str]:
+    table.allow(*METRICS[task])
+    for key, value in table.data.items():
+        if not isinstance(value, str) or not CONDITION.fullmatch(value):
+            raise table.wrong(key, f'must be a condition such as ">= 0.80", got {kind_of(value)}')
+    return dict(table.data)
+
+
+def _endpoint(table: Table) -> EndpointSettings:
+    table.allow("at_from_caller", "max_skew", "p99", "deadline", "max_errors")
+    base = EndpointSettings()
+    return EndpointSettings(
+        at_from_caller=table.flag("at_from_caller", base.at_from_caller),
+        max_skew=table.duration("max_skew", base.max_skew),
+        p99=table.duration("p99", base.p99, low=_SHORT, high=timedelta(minutes=1)),
+        deadline=table.duration("deadline", base.deadline, low=timedelta(milliseconds=10), high=timedelta(minutes=5)),
+        max_errors=table.share("max_errors", base.max_errors),
+    )
+
+
+def _rollout(table: Table, task: Task) -> RolloutSettings:
+    known = ("margin", "primary", "n_min", "season", "shadow", "shares", "timeout", "label_depends_on_answer")
+    table.allow(*known)
+    base = RolloutSettings()
+    if task == "regression":
+        margin = table.number("margin", None, low=0.0)
+    else:
+        margin = table.share("margin", base.margin, above=True)
+    primary = table.text("primary", None, known=PRIMARY[task])
+    return RolloutSettings(
+        margin=margin,
+        primary=primary,
+        n_min=table.whole("n_min", base.n_min, low=1, high=10**9),
+        season=table.duration("season", base.season, high=timedelta(days=366)),
+        shadow=table.duration("shadow", None, words={"none": timedelta(0)}, high=timedelta(days=90)),
+        shares=_shares(table, base.shares),
+        timeout=table.duration("timeout", None, low=_SHORT),
+        label_depends_on_answer=table.flag("label_depends_on_answer", False),
+    )
+
+
+def _shares(table: Table, default: tuple[float, ...]) -> tuple[float, ...]:
+    if not table.has("shares"):
+        return default
+    value = table.data["shares"]
+    if not isinstance(value, list) or not value:
+        raise table.wrong(
+            "shares", f"must be a list of growing shares such as [0.01, 0.10, 0.50], got {kind_of(value)}"
+        )
+    shares = tuple(table.as_share("shares", item, above=True) for item in value)
+    if any(b <= a for a, b in zip(shares, shares[1:], strict=False)):
+        raise table.wrong("shares", f"must grow from step to step, got {list(value)}")
+    return shares
+
+
+def _monitor(table: Table) -> MonitorSettings:
+    table.allow("window", "budget", "js_alarm", "js_notice", "rows_between_false_alarms", "tolerance")
+    base = MonitorSettings()
+    alarm, notice = table.share("js_alarm", base.js_alarm), table.share("js_notice", base.js_notice)
+    if notice > alarm:
+        raise table.wrong("js_notice", f"is {notice:g}, above js_alarm ({alarm:g}); a notice comes before an alarm")
+    return MonitorSettings(
+        window=table.duration("window", base.window, low=timedelta(minutes=1), high=timedelta(days=366)),
+        budget=table.number("budget", base.budget, low=0.0),
+        js_alarm=alarm,
+        js_notice=notice,
+        rows_between_false_alarms=table.whole(
+            "rows_between_false_alarms", base.rows_between_false_alarms, low=100, high=10**12
+        ),
+        tolerance=table.number("tolerance", base.tolerance, low=0.0),
+    )
+
+
+def _retrain(table: Table) -> RetrainSettings:
+    table.allow("every", "on_alarm", "per_month")
+    base = RetrainSettings()
+    return RetrainSettings(
+        every=table.duration("every", None, low=timedelta(minutes=1), words={"never": None}),
+        on_alarm=table.flag("on_alarm", base.on_alarm),
+        per_month=table.whole("per_month", base.per_month, low=0, high=100_000),
+    )
+
+
+def _limits(table: Table) -> LimitSettings:
+    table.allow("train", "memory_mb")
+    base = LimitSettings()
+    return LimitSettings(
+        train=table.duration("train", base.train, low=timedelta(seconds=1), high=timedelta(days=30)),
+        memory_mb=table.whole("memory_mb", base.memory_mb, low=128, high=4_194_304),
+    )
+
+
+# -- contract.toml ---------------------------------------------------------------------------------------------------
+
+
+def parse_contract(text: str, *, file: str = "contract.toml") -> Contract:
+    """What contract.toml says. Raises: SettingsError with line, key, what was found and what is allowed."""
+    top = Document(text, file=file).table()
+    top.allow("format", "reviewed", "columns", "sources")
+    _check_format(top, CONTRACT_FORMAT)
+    columns = _columns(top.sub("columns"))
+    if not columns:
+        raise top.document.error((), "no columns: a contract has one [columns.NAME] table per column")
+    for role in ("entity", "at", "target"):
+        having = [c.name for c in columns if c.role == role]
+        if len(having) > 1:
+            raise top.document.error(
+                ("columns", having[1], "role"), f"columns {having[0]} and {having[1]} both have role {role}"
+            )
+    sources = top.sub("sources")
+    described = []
+    for name in sources.data:
+        table = sources.sub(name)
+        table.allow("columns")
+        described.append((name, _columns(table.sub("columns"))))
+    return Contract(columns=columns, sources=tuple(described), reviewed=top.flag("reviewed", False))
+
+
+def _columns(tables: Table) -> tuple[Column, ...]:
+    return tuple(_column(tables, name) for name in tables.data)
+
+
+def _column(tables: Table, name: str) -> Column:
+    table = tables.sub(name)
+    table.allow(
+        "type", "role", "known", "nulls", "null_values", "decimal", "unit", "seen", "range", "values", "unseen", "zone",
+        "log", "max_length", "why", "assumed",
+    )  # fmt: skip
+    if name.startswith("_") and not name.strip("_"):
+        raise tables.wrong(name, "is no column name")
+    kind = cast(Type, table.need_text("type", known=TYPES))
+    role = table.text("role", "feature", known=("feature", "entity", "at", "target", "ignore"))
+    if role == "at" and kind != "datetime":
+        raise table.wrong("type", f'is "{kind}"; the prediction time must be a datetime')
+    assumed = table.texts("assumed")
+    for field in assumed:
+        if field not in Column.__dataclass_fields__:
+            raise table.wrong("assumed", f'names "{field}", which is no key of a column')
+    return Column(
+        name=name,
+        type=kind,
+        role=role,
+        known=table.text(
+            "known", "later" if role == "target" else "request", known=("request", "lookup", "later", "unsure")
+        ),
+        nulls=table.flag("nulls", False),
+        null_values=table.texts("null_values"),
+        decimal=table.text("decimal", ".", known=(".", ",")),
+        unit=table.text("unit"),
+        seen=_range(table, "seen", kind),
+        range=_range(table, "range", kind),
+        values=_values(table, kind, role),
+        unseen=table.text("unseen", "null", known=("null", "reject")),
+        zone=_zone(table, kind),
+        log=table.text("log", "plain", known=("plain", "hash", "drop")),
+        max_length=table.whole("max_length", 10_000, low=1, high=10_000_000),
+        why=table.text("why"),
+        assumed=assumed,
+    )
+
+
+def _values(table: Table, kind: str, role: str) -> tuple[str, ...]:
+    values = table.texts("values")
+    if kind == "category" and not values:
+        raise table.document.error(table.path, f"{table.name('values')} is missing: the list of a category's values")
+    if values and kind != "category" and role != "target":
+        raise table.wrong("values", f'is for type "category"; this column is "{kind}"')
+    return values
+
+
+def _zone(table: Table, kind: str) -> str | None:
+    zone = table.text("zone")
+    if zone is None:
+        return None
+    if kind != "datetime":
+        raise table.wrong("zone", f'is for type "datetime"; this column is "{kind}"')
+    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
+
+    try:
+        ZoneInfo(zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
+        hint = nearest(zone, available_timezones())
+        raise table.wrong("zone", f'is "{zone}", which is no time zone' + (f"; {hint}?" if hint else "")) from exc
+    return cast(str, zone)
+
+
+def _range(table: Table, key: str, kind: str) -> tuple[Any, Any] | None:
+    """[low, high] in the column's own type; times as ISO text."""
+    if not table.has(key):
+        return None
+    value = table.data[key]
+    if kind not in ("int", "float", "datetime", "date"):
+        raise table.wrong(key, f'has no meaning for type "{kind}"')
+    if not isinstance(value, list) or len(value) != 2:
+        raise table.wrong(key, f"must be [low, high], got {kind_of(value)}")
+    if kind in ("int", "float"):
+        if any(isinstance(end, bool) or not isinstance(end, int | float) or end != end for end in value):
+            raise table.wrong(key, f"must be two numbers [low, high], got {value}")
+    else:
+        for end in value:
+            check_moment(table, key, end, kind)
+    if value[0] > value[1]:
+        raise table.wrong(key, f"is {value}: the low end stands above the high one")
+    return value[0], value[1]
+
+
+def check_moment(table: Table, key: str, end: Any, kind: str) -> None:
+    try:
+        if kind == "date":
+            from datetime import date
+
+            date.fromisoformat(end)
+        else:
+            parse_iso(end)
+    except (TypeError, ValueError) as exc:
+        example = "2014-05-01" if kind == "date" else "2014-05-01T00:00:00Z"
+        raise table.wrong(key, f'must be two texts such as "{example}", got {kind_of(end)}') from exc

@@ -1,0 +1,228 @@
+"""A project's code: what belongs to model.py, importing it, and calling its functions on Polars frames."""
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import itertools
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import polars as pl
+
+from fairway._optional import need
+from fairway.contract.view import ViewSpec
+from fairway.errors import ModelCodeError
+
+MODEL = "model.py"
+_numbers = itertools.count(1)
+_on_path: list[str] = []
+
+
+def closure(root: Path) -> dict[str, bytes]:
+    """model.py and every module of the project that it imports, directly or through another: relative path -> bytes.
+
+    Found in the text, without running it; an import by a computed name is not seen. Comments count as content.
+    Raises: ModelCodeError for a missing model.py, a syntax error, a package that is not installed or a module that
+    has the name of one.
+    """
+    root = root.resolve()
+    if not (root / MODEL).is_file():
+        raise ModelCodeError(f"{root / MODEL} is missing: it holds features(data) and train(X, y, params)")
+    found: dict[str, bytes] = {}
+    waiting = [MODEL]
+    while waiting:
+        name = waiting.pop()
+        if name in found:
+            continue
+        found[name] = (root / name).read_bytes()
+        waiting.extend(_imports(root, name, found[name]))
+    for name in found:
+        top = Path(name).parts[0].removesuffix(".py")
+        if top in sys.stdlib_module_names or top in ("fairway", "polars", "numpy", "sklearn", "pandas"):
+            raise ModelCodeError(f"{name} has the name of an installed module, {top}; rename it")
+    return dict(sorted(found.items()))
+
+
+def _imports(root: Path, name: str, data: bytes) -> Iterator[str]:
+    try:
+        tree = ast.parse(data, filename=name)
+    except (SyntaxError, ValueError) as exc:
+        line = f" line {exc.lineno}" if isinstance(exc, SyntaxError) and exc.lineno else ""
+        raise ModelCodeError(f"{name}{line}: {exc.msg if isinstance(exc, SyntaxError) else exc}") from exc
+    guarded = _guarded(tree)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            modules = [(alias.name, True) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = Path(name).parent.parts
+            base = base[: len(base) - node.level + 1] if node.level else ()
+            stem = ".".join((*base, node.module) if node.module else base)
+            modules = [(stem, True)] if node.module else []
+            modules += [(f"{stem}.{alias.name}".lstrip("."), False) for alias in node.names]
+        else:
+            continue
+        for module, required in modules:
+            local = list(_local(root, module))
+            yield from local
+            top = module.split(".")[0]
+            if local or not required or id(node) in guarded or (isinstance(node, ast.ImportFrom) and node.level):
+                continue
+            if not _installed(top) and not (root / top).is_dir():
+                raise ModelCodeError(
+                    f"{name} line {node.lineno} imports {top}, which is neither installed nor a module of the project"
+                    f"; install it, or add {top}.py"
+                )
+
+
+def _guarded(tree: ast.AST) -> set[int]:
+    """Imports that may fail: inside try, or in a branch that may not run."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Try | ast.If | ast.FunctionDef | ast.AsyncFunctionDef):
+            found.update(id(inner) for inner in ast.walk(node))
+    return found
+
+
+def _installed(top: str) -> bool:
+    if top in sys.stdlib_module_names or top in sys.modules:
+        return True
+    try:
+        return importlib.util.find_spec(top) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _local(root: Path, module: str) -> Iterator[str]:
+    """Files of the project that importing `module` runs: the packages above it and itself."""
+    parts = module.split(".") if module else []
+    for end in range(1, len(parts) + 1):
+        place = Path(*parts[:end])
+        for candidate in (place / "__init__.py", place.with_suffix(".py")):
+            path = root / candidate
+            if path.is_file() and path.resolve().is_relative_to(root):
+                yield candidate.as_posix()
+                break
+
+
+def views_of(module: ModuleType) -> tuple[ViewSpec, ...]:
+    """The functions of model.py that carry @fairway.view, in the order of their definition."""
+    found = [value.__fairway_view__ for value in vars(module).values() if hasattr(value, "__fairway_view__")]
+    return tuple(spec for spec in found if isinstance(spec, ViewSpec))
+
+
+@dataclass(frozen=True)
+class Code:
+    """A project's imported code. Its functions are called with the kind of frame that they ask for."""
+
+    module: ModuleType
+    views: tuple[ViewSpec, ...]
+
+    def has(self, name: str) -> bool:
+        return callable(getattr(self.module, name, None))
+
+    def function(self, name: str) -> Callable[..., Any]:
+        """Raises: ModelCodeError when model.py does not define it."""
+        found = getattr(self.module, name, None)
+        if not callable(found):
+            raise ModelCodeError(f"{MODEL} has no function {name}()")
+        return found  # type: ignore[no-any-return]
+
+    def features(self, data: pl.DataFrame) -> pl.DataFrame:
+        """What features() makes of typed rows: one row each. Raises: ModelCodeError for anything else."""
+        function = self.function("features")
+        made = as_polars(function(as_asked(data, function, 0)), "features()")
+        if made.height != data.height:
+            raise ModelCodeError(
+                f"{MODEL}, features() returned {made.height:,} rows for {data.height:,}; every row needs its features"
+            )
+        if made.width == 0:
+            raise ModelCodeError(f"{MODEL}, features() returned no columns")
+        return made
+
+    def for_model(self, X: pl.DataFrame) -> Any:
+        """X as the kind of frame that train() is annotated with: a model sees the same kind when it predicts."""
+        return as_asked(X, self.function("train"), 0)
+
+
+def as_asked(frame: pl.DataFrame, function: Callable[..., Any], place: int) -> Any:
+    """The frame as pandas when the function's parameter at `place` is annotated so, else as it is."""
+    try:
+        parameters = list(inspect.signature(function).parameters.values())
+    except (TypeError, ValueError):
+        return frame
+    if place >= len(parameters) or not _is_pandas(parameters[place].annotation):
+        return frame
+    need("pandas", extra="pandas")
+    need("pyarrow", extra="pandas")
+    return frame.to_pandas()
+
+
+def _is_pandas(annotation: Any) -> bool:
+    if isinstance(annotation, str):
+        return annotation.replace("pandas.", "pd.") in ("pd.DataFrame", "pd.Series")
+    return str(getattr(annotation, "__module__", "")).split(".")[0] == "pandas"
+
+
+def as_polars(value: Any, who: str) -> pl.DataFrame:
+    """A returned frame as Polars. Raises: ModelCodeError when it is none."""
+    if isinstance(value, pl.DataFrame):
+        return value
+    if isinstance(value, pl.LazyFrame):
+        return value.collect()
+    if type(value).__module__.split(".")[0] == "pandas" and hasattr(value, "columns"):
+        return pl.from_pandas(value.reset_index(drop=True))
+    raise ModelCodeError(f"{MODEL}, {who} returned {type(value).__name__}; expected a DataFrame")
+
+
+def import_code(folder: Path) -> Code:
+    """Import model.py of `folder` under a name of its own; the folder's other modules by their plain names.
+
+    Runs the project's code: only in a process made for that. Writes no byte-code. A second call imports anew: the
+    earlier code keeps the modules that it already holds. Raises: whatever the code raises.
+    """
+    folder = folder.resolve()
+    tops = {p.name.removesuffix(".py") for p in folder.iterdir() if p.suffix == ".py" or p.is_dir()}
+    for name in [n for n in sys.modules if n.split(".")[0] in tops and n.split(".")[0] != "fairway"]:
+        if _from_project(sys.modules[name]):
+            del sys.modules[name]
+    for old in _on_path:
+        if old in sys.path:
+            sys.path.remove(old)
+    _on_path[:] = [str(folder)]
+    sys.path.insert(0, str(folder))
+    importlib.invalidate_caches()
+    package = ModuleType(f"fairway_project_{next(_numbers)}")
+    package.__path__ = [str(folder)]
+    sys.modules[package.__name__] = package
+    spec = importlib.util.spec_from_file_location(f"{package.__name__}.model", folder / MODEL)
+    if spec is None or spec.loader is None:
+        raise ModelCodeError(f"{folder / MODEL} can't be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    _code_folders.add(str(folder))
+    with _no_bytecode():
+        spec.loader.exec_module(module)
+    return Code(module, views_of(module))
+
+
+_code_folders: set[str] = set()
+
+
+def _from_project(module: ModuleType) -> bool:
+    places: Sequence[str] = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", []) or [])]
+    return any(place.startswith(folder) for place in places if place for folder in _code_folders)
+
+
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before

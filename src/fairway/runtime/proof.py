@@ -1,0 +1,228 @@
+"""Which runtime a trained model gets: treelite when it equals the Python object on held-out and on extreme rows."""
+
+import math
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from fairway import clock
+from fairway.contract.settings import Task
+from fairway.errors import ModelCodeError
+from fairway.runtime import objects
+from fairway.runtime.code import Code
+from fairway.runtime.runtimes import (
+    FLOAT32_MAX,
+    OBJECT,
+    Floats,
+    ObjectRuntime,
+    Runtime,
+    TreeliteRuntime,
+    is_number,
+    load_runtime,
+)
+
+TOLERANCE = 1e-9
+EXTREME_ROWS = 600
+_FLOAT32_MODELS = ("ensemble._forest", "ensemble._gb", "tree._classes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The chosen runtime, what the manifest says of it, and timings, which would make an artifact's hash differ."""
+
+    runtime: Runtime
+    manifest: dict[str, Any]
+    ms_per_row: dict[str, float] = field(default_factory=dict)
+
+
+def choose(
+    model: Any,
+    code: Code,
+    folder: Path,
+    *,
+    task: Task,
+    classes: int,
+    train: pl.DataFrame,
+    heldout: pl.DataFrame,
+    outputs: Floats,
+    seed: int = 0,
+) -> Choice:
+    """Store the model in `folder` and choose what answers for it.
+
+    train, heldout: feature frames. outputs: the Python object's, on `heldout`.
+    Raises: ModelCodeError when the model can be stored in no way.
+    """
+    python = ObjectRuntime(model, code, task=task, classes=classes)
+    if code.has("save") or code.has("load"):
+        folder.mkdir(parents=True, exist_ok=True)
+        code.function("load")  # both or none: a model that can only be saved can't serve
+        code.function("save")(model, folder)
+        manifest = _manifest("project", "model.py has save() and load()", [])
+        return _finished(manifest, folder, code, task, classes, heldout, {})
+    candidate = _treelite(model, code, python, task, train, heldout, outputs, seed)
+    if isinstance(candidate, TreeliteRuntime):
+        found, extreme = candidate.found, candidate.extreme
+        candidate.save(folder)
+        times = {"python": _ms_per_row(python, heldout)}
+        reason = f"equal to {_short(found)} on {heldout.height:,} held-out and {extreme:,} extreme rows"
+        facts = {"kind": "treelite", "chosen": True, "why": reason, "max_diff": found}
+        return _finished(_manifest("treelite", reason, [facts]), folder, code, task, classes, heldout, times)
+    refused = {"kind": "treelite", "chosen": False, "why": candidate}
+    types = objects.dump(model, folder / OBJECT)
+    manifest = _manifest("python", f"treelite: {candidate}", [refused]) | {"types": types}
+    return _finished(manifest, folder, code, task, classes, heldout, {})
+
+
+def _manifest(kind: str, reason: str, candidates: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"kind": kind, "reason": reason, "candidates": candidates, "types": []}
+
+
+def _finished(
+    manifest: dict[str, Any], folder: Path, code: Code, task: Task, classes: int, heldout: pl.DataFrame,
+    times: dict[str, float],
+) -> Choice:  # fmt: skip
+    runtime = load_runtime(manifest["kind"], folder, code, task=task, classes=classes, types=manifest["types"])
+    name = "treelite" if manifest["kind"] == "treelite" else "python"
+    return Choice(runtime=runtime, manifest=manifest, ms_per_row=times | {name: _ms_per_row(runtime, heldout)})
+
+
+class _Proven(TreeliteRuntime):
+    """A treelite runtime that was shown equal: `found` is the largest difference, `extreme` the rows tried."""
+
+    found: float
+    extreme: int
+
+
+def _treelite(
+    model: Any, code: Code, python: ObjectRuntime, task: Task, train: pl.DataFrame, heldout: pl.DataFrame,
+    outputs: Floats, seed: int,
+) -> _Proven | str:  # fmt: skip
+    """The proven runtime, or why there is none."""
+    if code.has("predict"):
+        return "model.py has its own predict()"
+    module = type(model).__module__
+    if not module.startswith("sklearn.ensemble"):
+        return f"{type(model).__name__} is not one of its tree ensembles"
+    strange = [name for name, dtype in heldout.schema.items() if not is_number(dtype)]
+    if strange:
+        return f"feature {strange[0]} is {heldout.schema[strange[0]]}, not a number"
+    import treelite
+
+    try:
+        trees = treelite.sklearn.import_model(model)
+    except (treelite.TreeliteError, NotImplementedError, ValueError, AttributeError, TypeError) as exc:
+        return f"can't import {type(model).__name__}: {str(exc).splitlines()[0][:200]}"
+    splits, categorical = _splits(trees)
+    known = {
+        place: sorted(float(code) for code in train[train.columns[place]].drop_nulls().unique()) for place in categorical
+    }
+    meta = {
+        "task": task,
+        "float32": any(part in module for part in _FLOAT32_MODELS),
+        "nulls": True,
+        "post": "softmax" if trees.get_header_accessor().get_field("postprocessor") == "softmax" else "own",
+        "categories": {str(place): codes for place, codes in known.items()},
+    }
+    runtime = _Proven(trees, meta)
+    rows = extreme_rows(heldout, splits, categorical, float32=bool(meta["float32"]), nulls=True, seed=seed)
+    try:
+        expected = python.predict(rows)
+    except Exception:  # scikit-learn's models refuse nulls with all kinds of errors; without nulls they must answer
+        rows = extreme_rows(heldout, splits, categorical, float32=bool(meta["float32"]), nulls=False, seed=seed)
+        meta["nulls"] = False
+        try:
+            expected = python.predict(rows)
+        except Exception as exc:  # the object can't answer, so there is nothing to be equal to
+            return f"the Python object refuses extreme rows: {str(exc).splitlines()[0][:200]}"
+    try:
+        differences = [runtime.predict(heldout) - outputs, runtime.predict(rows) - expected]
+    except ModelCodeError as exc:
+        return f"it refuses what the Python object answers: {exc}"
+    for name, difference in zip(("held-out", "extreme"), differences, strict=True):
+        largest = float(np.abs(difference).max(initial=0.0))
+        if not largest <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)) if task == "regression" else 1):
+            return f"differs by {_short(largest)} on {name} rows"
+    runtime.found = max(float(np.abs(d).max(initial=0.0)) for d in differences)
+    runtime.extreme = rows.height
+    return runtime
+
+
+def _splits(trees: Any) -> tuple[dict[int, NDArray[Any]], set[int]]:
+    """Thresholds by column number, and the numbers of the columns that some tree splits by category."""
+    columns, values, categorical = [], [], set()
+    for number in range(trees.num_tree):
+        tree = trees.get_tree_accessor(number)
+        kind, column = tree.get_field("node_type"), tree.get_field("split_index")
+        threshold = tree.get_field("threshold")
+        columns.append(column[kind == 1])
+        values.append(threshold[kind == 1])
+        categorical.update(int(c) for c in np.unique(column[kind == 2]))
+    place = np.concatenate(columns) if columns else np.empty(0, dtype=np.int64)
+    value = np.concatenate(values).astype(np.float64) if values else np.empty(0)
+    return {int(c): np.unique(value[place == c]) for c in np.unique(place)}, categorical
+
+
+def extreme_rows(
+    base: pl.DataFrame, splits: dict[int, NDArray[Any]], categorical: set[int], *, float32: bool, nulls: bool, seed: int
+) -> pl.DataFrame:
+    """Held-out rows with one to three values, or all, put on split points, beside them, or at the ends of the type."""
+    rng = np.random.default_rng(seed)
+    n = EXTREME_ROWS
+    picks = rng.integers(0, base.height, size=n)
+    width = base.width
+    replaced = np.zeros((n, width), dtype=bool)
+    for row in range(n):
+        replaced[row, rng.choice(width, size=min(width, int(rng.integers(1, 4))), replace=False)] = True
+    replaced[-n // 10 :] = True
+    made = []
+    for place, column in enumerate(base.get_columns()):
+        pool = _pool(column, splits.get(place), place in categorical, float32)
+        values = column.gather(picks).to_list()
+        chosen = rng.integers(0, len(pool), size=n)
+        out = [pool[int(chosen[row])] if replaced[row, place] else values[row] for row in range(n)]
+        if not nulls:
+            out = [value if value is not None else pool[0] for value in out]
+        made.append(pl.Series(column.name, out, dtype=column.dtype))
+    return pl.DataFrame(made)
+
+
+def _pool(column: pl.Series, splits: NDArray[Any] | None, categorical: bool, float32: bool) -> list[Any]:
+    dtype = column.dtype
+    if dtype == pl.Boolean:
+        return [False, True, None]
+    if categorical:
+        last = int(column.max() or 0)  # type: ignore[arg-type]
+        return [*range(min(last + 2, 200)), 254, None]
+    points = [] if splits is None else [float(s) for s in splits[:: max(1, len(splits) // 40)]]
+    if dtype.is_float():
+        big = FLOAT32_MAX if float32 or dtype == pl.Float32 else 1e308
+        beside = [math.nextafter(p, side) for p in points for side in (math.inf, -math.inf)]
+        return [0.0, -0.0, big, -big, 1e-308, -1e-308, 2.0**53 + 2, *points, *beside, None]
+    low, high = int(dtype.min() if hasattr(dtype, "min") else 0), 127  # type: ignore[attr-defined]
+    try:
+        low, high = (int(pl.select(getattr(dtype, end)()).item()) for end in ("min", "max"))
+    except (AttributeError, TypeError):
+        low, high = 0, 127
+    whole = {0, 1, low, high, 2**53 + 1, -1, *(math.floor(p) for p in points), *(math.ceil(p) for p in points)}
+    return [*sorted(v for v in whole if low <= v <= high), None]
+
+
+def _ms_per_row(runtime: Runtime, heldout: pl.DataFrame) -> float:
+    """Median of single-row calls, at most 20 calls and about 50 ms."""
+    times: list[float] = []
+    rows = min(20, heldout.height)
+    for row in range(rows):
+        start = clock.elapsed()
+        runtime.predict(heldout.slice(row, 1))
+        times.append((clock.elapsed() - start) * 1000)
+        if sum(times) > 50 and len(times) >= 3:
+            break
+    return round(float(np.median(times)), 4)
+
+
+def _short(value: float) -> str:
+    return f"{value:.0e}".replace("e-0", "e-") if value else "0"

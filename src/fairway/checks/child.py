@@ -16,10 +16,13 @@ import polars as pl
 
 from fairway import clock
 from fairway.checks import answers, extreme, requests, rowwise
+from fairway.checks.loaded import Loaded
 from fairway.checks.result import CheckResult, failed
 from fairway.checks.subject import Material, Subject
-from fairway.errors import ModelCodeError
+from fairway.contract.request import compile_request
+from fairway.train.trouble import sentence
 
+LOADING = "package-load"
 RESULTS, STACK, INPUT = "results.jsonl", "stack.txt", "input.json"
 Check = Callable[[], CheckResult]
 
@@ -28,19 +31,18 @@ def run(payload: dict[str, Any]) -> None:
     """Entry point. payload: folder, package, checks (names), limit_s; see `write_material` for the folder."""
     folder = Path(payload["folder"])
     with (folder / RESULTS).open("a", encoding="utf-8") as out, (folder / STACK).open("w", encoding="utf-8") as stack:
-        begin(out, "package-load")
+        begin(out, LOADING)
         faulthandler.dump_traceback_later(payload["limit_s"], exit=True, file=stack)
         loading = clock.elapsed()
         try:
-            from fairway.checks.loaded import Loaded
-
             subject = Loaded(Path(payload["package"]))
             material = read_material(folder, subject)
         except Exception as error:
-            end(out, failed("package-load", f"the package can't be loaded: {_told(error)}"), loading)
+            end(out, failed(LOADING, f"the package can't be loaded: {sentence(error)}"), loading)
             return
         finally:
             faulthandler.cancel_dump_traceback_later()
+        _line(out, {"begin": None})
         available = checks_of(subject, material, classes=len(subject.classes))
         for name in payload["checks"] or available:
             if name in available:
@@ -50,7 +52,7 @@ def run(payload: dict[str, Any]) -> None:
                 try:
                     result = available[name]()
                 except Exception as error:  # whatever model.py raises is this check's finding
-                    result = failed(name, _told(error), error=repr(error))
+                    result = failed(name, sentence(error), error=repr(error))
                 finally:
                     faulthandler.cancel_dump_traceback_later()
                 end(out, result, began)
@@ -70,8 +72,6 @@ def names_for(contract: Any, settings: Any) -> list[str]:
 
 def checks_of(subject: Subject, material: Material, *, classes: int) -> dict[str, Check]:
     """Every check of the child by name. Nothing runs before its name is called."""
-    from fairway.contract.request import compile_request
-
     target, settings = subject.settings.target, subject.settings
     decode = compile_request(subject.contract, settings).decode
     extremes = extreme.draw(subject.contract, settings, list(material.request_rows), seed=material.seed)
@@ -108,11 +108,6 @@ def _events_of_row(subject: Subject, material: Material) -> Callable[[int], Mapp
     return lambda row: rowwise.own_events(subject, material, material.heldout[[row]])
 
 
-def _told(error: Exception) -> str:
-    text = str(error) if isinstance(error, ModelCodeError) else f"{type(error).__name__}: {error}"
-    return text[:500]
-
-
 def begin(out: Any, name: str) -> None:
     _line(out, {"begin": name})
 
@@ -145,9 +140,9 @@ def read_material(folder: Path, subject: Subject) -> Material:
     """What `write_material` wrote."""
     values = json.loads((folder / INPUT).read_text())
     return Material(
-        train=pl.read_ipc(folder / "train.arrow", memory_map=False),
-        heldout=pl.read_ipc(folder / "heldout.arrow", memory_map=False),
-        events={s: pl.read_ipc(folder / "events" / f"{s}.arrow", memory_map=False) for s in values["sources"]},
+        train=pl.read_ipc(folder / "train.arrow"),
+        heldout=pl.read_ipc(folder / "heldout.arrow"),
+        events={s: pl.read_ipc(folder / "events" / f"{s}.arrow") for s in values["sources"]},
         python_outputs=np.load(folder / "outputs.npy", allow_pickle=False),
         request_rows=values["request_rows"],
         now_us=values["now_us"],

@@ -81,12 +81,17 @@ def body(rows: Sequence[Mapping[str, str]]) -> bytes:
 
 
 def _values(column: Column, rng: np.random.Generator) -> list[Raw]:
-    null: Raw = ("null", "null", "ok" if column.nulls and column.role != "entity" else "reject")
+    nullable: Expected = "ok" if column.nulls and column.role != "entity" else "reject"
+    null: Raw = ("null", "null", "either" if column.role == "at" else nullable)  # `at` is optional
     makers = {
         "float": _floats, "int": _ints, "bool": _bools, "category": _categories, "string": _strings,
         "datetime": _datetimes, "date": _dates,
     }  # fmt: skip
-    return [*makers[column.type](column, rng), null]
+    made = makers[column.type](column, rng)
+    if column.type in ("string", "category"):
+        tokens = {json.dumps(token) for token in column.null_values}  # texts that stand for null
+        made = [(name, raw, null[2] if raw in tokens else expected) for name, raw, expected in made]
+    return [*made, null]
 
 
 def _inside(column: Column, value: float) -> Expected:
@@ -167,14 +172,16 @@ def _strings(column: Column, rng: np.random.Generator) -> list[Raw]:
 def _datetimes(column: Column, rng: np.random.Generator) -> list[Raw]:
     free = column.range is None and column.role != "at"
     fine: Expected = "ok" if free else "either"
-    odd = {"epoch": "1970-01-01T00:00:00Z", "leap day": "2024-02-29T12:00:00Z", "other zone": "2024-06-01T12:00:00+05:45",
-           "in a clock gap": "2024-03-31T02:30:00+01:00", "the year 1900": "1900-01-01T00:00:00Z",
+    odd = {"epoch": "1970-01-01T00:00:00Z", "leap day": "2024-02-29T12:00:00Z",
+           "other zone": "2024-06-01T12:00:00+05:45", "in a clock gap": "2024-03-31T02:30:00+01:00",
+           "the year 1900": "1900-01-01T00:00:00Z",
            "ten years on": "2036-01-01T00:00:00Z"}  # fmt: skip
     found: list[Raw] = [(name, json.dumps(text), fine) for name, text in odd.items()]
     either = {"leap second": "2016-12-31T23:59:60Z", "the year 9999": "9999-12-31T23:59:59Z", "a day": "2024-06-01"}
     found += [(name, json.dumps(text), "either") for name, text in either.items()]
     refused = [("no zone", '"2024-06-01T12:00:00"'), ("seconds", "1717243200"), ("milliseconds", "1717243200000"),
-               ("no such day", '"2023-02-29T12:00:00Z"'), ("empty", '""'), ("words", '"tomorrow"'), ("true", "true")]  # fmt: skip
+               ("no such day", '"2023-02-29T12:00:00Z"'), ("empty", '""'), ("words", '"tomorrow"'),
+               ("true", "true")]  # fmt: skip
     return found + [(name, raw, "reject") for name, raw in refused]
 
 
@@ -201,7 +208,8 @@ def _row_kinds(columns: Sequence[Column], base: Any) -> list[Extreme]:
         ("too many rows", body([row] * (MOST_ROWS + 1)), "reject", 0),
     ]  # fmt: skip
     if needed:
-        found.append((f"{needed[0].name} missing", body([{k: v for k, v in row.items() if k != needed[0].name}]), "reject", 1))  # fmt: skip
+        rest = {name: raw for name, raw in row.items() if name != needed[0].name}
+        found.append((f"{needed[0].name} missing", body([rest]), "reject", 1))
     if row:
         name, raw = next(iter(row.items()))
         twice = body([row]).replace(b'{"rows":[{', b'{"rows":[{' + f"{json.dumps(name)}:{raw},".encode(), 1)
@@ -212,12 +220,14 @@ def _row_kinds(columns: Sequence[Column], base: Any) -> list[Extreme]:
 def _wire_kinds(base: Any) -> list[Extreme]:
     whole = body([base()])
     bodies = {
-        "empty": b"", "null": b"null", "a list": b"[]", "a number": b"1", "no rows key": b"{}", "rows is text": b'{"rows":"x"}',
+        "empty": b"", "null": b"null", "a list": b"[]", "a number": b"1", "no rows key": b"{}",
+        "rows is text": b'{"rows":"x"}',
         "a row is a list": b'{"rows":[[]]}', "a row is null": b'{"rows":[null]}', "cut": whole[:-3],
         "trailing text": whole + b"x", "single quotes": whole.replace(b'"', b"'"), "deep": b"[" * 100_000,
         "deep objects": b'{"a":' * 100_000, "invalid UTF-8": whole[:-2] + b"\xff\xfe" + whole[-2:],
         "overlong UTF-8": b'{"rows":[{"a":"\xc0\xaf"}]}', "UTF-16": whole.decode().encode("utf-16"),
-        "NUL bytes": b"\x00" * 64, "gzip": b"\x1f\x8b\x08\x00" + b"\x00" * 32, "an unknown key": whole[:-1] + b',"fairway":1}',
+        "NUL bytes": b"\x00" * 64, "gzip": b"\x1f\x8b\x08\x00" + b"\x00" * 32,
+        "an unknown key": whole[:-1] + b',"fairway":1}',
     }  # fmt: skip
     found = [Extreme(kind="wire", name=name, body=text, expected="reject") for name, text in bodies.items()]
     return [*found, Extreme(kind="wire", name="byte order mark", body=b"\xef\xbb\xbf" + whole, expected="either")]

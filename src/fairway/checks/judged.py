@@ -158,5 +158,6 @@ def rows_apart(contract: Contract, train: pl.DataFrame, heldout: pl.DataFrame) -
         return passed(name, f"no {' and '.join(key)} of {heldout.height:,} held-out rows is in training")
     first = shared.row(0, named=True)
     shown = {k: str(first[k]) for k in key}
-    say = f"{shared.height:,} held-out rows are also in training, the first is {', '.join(f'{k} {v}' for k, v in shown.items())}"
+    named = ", ".join(f"{k} {v}" for k, v in shown.items())
+    say = f"{shared.height:,} held-out rows are also in training, the first is {named}"
     return failed(name, say, rows=shared.height, first=shown)

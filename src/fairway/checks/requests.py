@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -11,18 +11,11 @@ from fairway.checks.answers import problem
 from fairway.checks.extreme import Extreme
 from fairway.checks.result import CheckResult, failed, passed
 from fairway.checks.subject import Subject, shown
+from fairway.contract.request import Decoded
 from fairway.errors import RequestError
 
 SLOW = 5  # METHODS 6f: no answer takes longer than 5 x the p99 budget
 BATCH = 200
-
-
-class Decoded(Protocol):
-    """The part of a decoded request that a model needs."""
-
-    columns: dict[str, list[Any]]
-    ats: list[int | None]
-    n: int
 
 
 Decode = Callable[[bytes], Decoded]

@@ -77,8 +77,8 @@ def row_wise_features(subject: Subject, material: Material) -> CheckResult:
                 name, f"features() returns other columns {how}", how=how, whole=whole.columns, part=part.columns
             )
         if part.height != len(picked):
-            return failed(name, f"features() returned {part.height:,} rows for {len(picked):,} {how}: every row must stay",
-                          how=how, rows_in=len(picked), rows_out=part.height)  # fmt: skip
+            say = f"features() returned {part.height:,} rows for {len(picked):,} {how}; every row must stay"
+            return failed(name, say, how=how, rows_in=len(picked), rows_out=part.height)
         difference = first_difference(whole, part, picked)
         if difference is not None:
             return _explain(name, subject, frame, difference, how)
@@ -149,8 +149,8 @@ def views_point_in_time(subject: Subject, material: Material) -> CheckResult:
                 shown_row = _row(one, 0)
                 say = (
                     f'column "{difference.column}" of {who(subject.contract, shown_row)} at {moment} is '
-                    f"{_short(difference.second)} {how} and {_short(difference.first)} in the whole table: it uses what was "
-                    f"not known at that time, or other rows"
+                    f"{_short(difference.second)} {how} and {_short(difference.first)} in the whole table: it uses "
+                    f"what was not known at that time, or other rows"
                 )
                 return failed(name, say, column=difference.column, how=how, row=shown_row,
                               whole=shown(difference.first), again=shown(difference.second))  # fmt: skip

@@ -23,9 +23,22 @@ class Subject(Protocol):
 
     contract: Contract
     settings: Settings
-    classes: Sequence[str]
-    views: Sequence[ViewSpec]
-    feature_columns: Sequence[tuple[str, str]]  # (name, dtype as text) at training
+
+    @property
+    def classes(self) -> Sequence[str]: ...
+
+    @property
+    def views(self) -> Sequence[ViewSpec]: ...
+
+    @property
+    def runtime(self) -> Mapping[str, Any]:
+        """Of the manifest: kind, reason, candidates."""
+        ...
+
+    @property
+    def feature_columns(self) -> Sequence[tuple[str, str]]:
+        """(name, dtype as text) at training."""
+        ...
 
     def look_up(self, rows: pl.DataFrame, events: Events) -> pl.DataFrame:
         """rows with the view columns, by the same code as training and serving."""
@@ -37,10 +50,6 @@ class Subject(Protocol):
 
     def predict(self, rows: pl.DataFrame, events: Events) -> Outputs:
         """The packaged runtime: (n,) or (n, k)."""
-        ...
-
-    def predict_python(self, rows: pl.DataFrame, events: Events) -> Outputs:
-        """The packaged Python object, whatever the runtime is."""
         ...
 
     def predict_wire(self, columns: Mapping[str, list[Any]], ats: Sequence[int], events: Events) -> Outputs:

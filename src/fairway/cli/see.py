@@ -7,7 +7,7 @@ import typer
 from fairway.cli import pages
 from fairway.cli.terminal import JsonFlag, emit
 from fairway.cli.things import parse_model, project_here, workspace_here
-from fairway.errors import ThingNotFound, UsageError
+from fairway.errors import UsageError
 
 LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "models", "defaults")
 
@@ -143,5 +143,5 @@ def _rollout_detail(workspace: Any, name: str, *, json: bool, rows: bool) -> Non
         return
     from fairway.rollout import controller
 
-    again = controller.recompute(workspace, name)
+    again = dataclasses.asdict(controller.recompute(workspace.store, name))
     emit(again, json=json, lines=lambda: pages.recomputed(rollout, again))

@@ -2,6 +2,8 @@
 
 import re
 from datetime import timedelta
+from itertools import pairwise
+from math import isfinite
 from typing import Any, cast
 
 from fairway.clock import parse_iso
@@ -71,7 +73,7 @@ def parse_settings(text: str, *, file: str = "fairway.toml") -> Settings:
         data=_data(top.sub("data"), at),
         sources={key: _source(top.sub("sources"), key) for key in top.sub("sources").data},
         split=_split(top.sub("split"), at),
-        train=dict(top.sub("train").data),
+        train=_train(top.sub("train")),
         gates=_gates(top.sub("gates"), task),
         endpoint=_endpoint(top.sub("endpoint")),
         rollout=_rollout(top.sub("rollout"), task),
@@ -152,6 +154,26 @@ def _split(table: Table, at: str | None) -> SplitSettings:
     return SplitSettings(test_share=table.share("test_share", 0.2, low=0.01, high=0.9), test_from=test_from)
 
 
+def _train(table: Table) -> dict[str, Any]:
+    """Free-form: handed to train(). Only what JSON can keep, because runs and versions record it."""
+
+    def check(value: Any, key: str) -> None:
+        if isinstance(value, list):
+            for item in value:
+                check(item, key)
+        elif isinstance(value, dict):
+            for item in value.values():
+                check(item, key)
+        elif isinstance(value, float) and not isfinite(value):
+            raise table.wrong(key, f"is {value}; numbers must be finite")
+        elif not isinstance(value, str | int | float):
+            raise table.wrong(key, f"must be text, number, true/false, list or table, got {kind_of(value)}")
+
+    for key, value in table.data.items():
+        check(value, key)
+    return dict(table.data)
+
+
 def _gates(table: Table, task: Task) -> dict[str, str]:
     table.allow(*METRICS[task])
     for key, value in table.data.items():
@@ -202,7 +224,7 @@ def _shares(table: Table, default: tuple[float, ...]) -> tuple[float, ...]:
             "shares", f"must be a list of growing shares such as [0.01, 0.10, 0.50], got {kind_of(value)}"
         )
     shares = tuple(table.as_share("shares", item, above=True) for item in value)
-    if any(b <= a for a, b in zip(shares, shares[1:], strict=False)):
+    if any(b <= a for a, b in pairwise(shares)):
         raise table.wrong("shares", f"must grow from step to step, got {list(value)}")
     return shares
 

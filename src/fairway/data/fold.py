@@ -62,10 +62,10 @@ class FoldedBatch:
     """What one fold added. Rows are ordered by (at, id), so sums over them do not depend on the order of segments.
 
     predictions: dicts with prediction, request_id, row, endpoint, model, at, received_at, entity, unit, rollout,
-    share_epoch, arm, propensity, contract, flags, gateway, inputs {column: value}, looked_up {column: value} and answers
-    {version as text: {"role", "status", "output", "latency_ms"}}. labels: dicts with prediction, name, event, value, at,
-    received_at, matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with
-    source, key, at, received_at and data.
+    share_epoch, arm, propensity, contract, flags, gateway, inputs and looked_up {column: value}, and answers {version as
+    text: {"role", "status", "output", "latency_ms"}}. labels: dicts with prediction, name, event, value, at, received_at
+    and matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with source,
+    key, at, received_at and data.
     """
 
     predictions: list[dict[str, Any]] = field(default_factory=list)
@@ -225,7 +225,6 @@ def _insert_predictions(store: Store, tx: Connection, rows: Sequence[dict[str, A
     table = schema.prediction
     names = [c.name for c in table.columns if c.name not in ("workspace", "label", "label_at", "judged_at")]
     if rows:
-        # A column of JSON needs null() for SQL's NULL: None would be stored as the JSON word.
         values = [{name: row[name] for name in names} | {"workspace": store.workspace} for row in rows]
         tx.execute(sa.insert(table), values)
 

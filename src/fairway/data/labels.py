@@ -37,11 +37,11 @@ def store_new(store: Store, tx: Connection, records: Iterable[Labels], *, folded
                 },
             )
     table = schema.label
-    known = set()
+    known: set[tuple[str, str, str]] = set()
     for ids in _chunks(sorted({key[0] for key in rows})):
         where = sa.and_(table.c.workspace == store.workspace, table.c.prediction.in_(ids))
         query = sa.select(table.c.prediction, table.c.name, table.c.event).where(where)
-        known.update(tuple(row) for row in tx.execute(query))
+        known.update((row.prediction, row.name, row.event) for row in tx.execute(query))
     new = [row for key, row in sorted(rows.items()) if key not in known]
     if new:
         tx.execute(sa.insert(table), new)

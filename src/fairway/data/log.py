@@ -1,4 +1,4 @@
-"""The prediction log as tables. Files are listed from the store, never from a folder; labels are joined as they stand."""
+"""The prediction log as tables. Files are listed from the store, never from a folder; labels are joined."""
 
 import json
 from collections.abc import Sequence
@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 import polars as pl
 import sqlalchemy as sa
 
-from fairway import clock
 from fairway.contract.columns import Column, Contract
 from fairway.contract.settings import Settings
 from fairway.data.fold import FoldedBatch, Observer, fold, hashed
@@ -51,8 +50,8 @@ def predictions(
 
     Columns: prediction_id, request_id, row, endpoint, at, received_at, entity, unit, rollout, share_epoch, arm,
     propensity, contract, gateway, body, flags, answers (JSON: version -> role, status, output, latency_ms), the inputs
-    as in_<column>, the looked-up features as lk_<feature>, label (JSON, null when unknown) and label_at. Empty, with the
-    fixed columns, when there are none.
+    as in_<column>, the looked-up features as lk_<feature>, label (JSON, null when unknown) and label_at. Empty, with
+    the fixed columns, when there are none.
     """
     table, hour = schema.prediction, schema.log_file.c.hour
     where = [table.c.workspace == workspace.name, table.c.endpoint == endpoint]

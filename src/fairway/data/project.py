@@ -6,7 +6,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from fairway.contract.columns import Column, Contract
+from fairway.contract.classes import class_names
+from fairway.contract.columns import Column, Contract, Role
 from fairway.contract.settings import Settings
 from fairway.contract.text import parse_contract, parse_settings
 from fairway.contract.toml import nearest
@@ -92,7 +93,7 @@ def _read(path: Path) -> str:
 def agree(settings: Settings, contract: Contract) -> Contract:
     """The contract with the roles that the settings name. Raises: SettingsError where the two contradict."""
     names = [c.name for c in contract.columns]
-    wanted = {"target": settings.target, "entity": settings.entity, "at": settings.at}
+    wanted: dict[Role, str | None] = {"target": settings.target, "entity": settings.entity, "at": settings.at}
     for role, name in wanted.items():
         if name is not None and name not in names:
             hint = nearest(name, names)
@@ -164,13 +165,6 @@ def _check_classes(settings: Settings, target: Column) -> None:
         )
 
 
-def class_names(target: Column) -> tuple[str, ...]:
-    """The target's classes as text, in the order of their codes: those listed, else false/true, else 0/1."""
-    if target.values:
-        return target.values
-    return ("false", "true") if target.type == "bool" else ("0", "1")
-
-
 def _check_sources(settings: Settings, contract: Contract) -> None:
     described = dict(contract.sources)
     for name, source in settings.sources.items():
@@ -192,7 +186,7 @@ def _check_sources(settings: Settings, contract: Contract) -> None:
     for name in described:
         if name not in settings.sources:
             hint = nearest(name, settings.sources)
+            says = f"; did you mean {hint}?" if hint else ""
             raise SettingsError(
-                f"source {name} is described here but not in fairway.toml" + (f"; did you mean {hint}?" if hint else ""),
-                file=CONTRACT, field=f"sources.{name}",
-            )  # fmt: skip
+                f"source {name} is described here but not in fairway.toml{says}", file=CONTRACT, field=f"sources.{name}"
+            )

@@ -177,10 +177,10 @@ def read(path: Path) -> Segment:
     try:
         connection = apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
-            meta = dict(connection.execute("select key, value from meta").fetchall())
+            meta: dict[Any, Any] = {key: value for key, value in connection.execute("select key, value from meta")}
             if meta["format"] > FORMAT:
                 raise StoreError(f"log segment {path.name} has format {meta['format']}; this fairway reads {FORMAT}")
-            rows = connection.execute("select kind, data from record order by id").fetchall()
+            rows: list[Any] = connection.execute("select kind, data from record order by id").fetchall()
         finally:
             connection.close()
         records = [_decoders[kind].decode(data) for kind, data in rows]

@@ -53,7 +53,8 @@ def truth(labels: Labels, label: Any) -> float | None:
     name = class_name(label)
     if labels.task == "binary":
         if labels.positive is not None:
-            return float(name.lower() == labels.positive.lower() if isinstance(label, bool) else name == labels.positive)
+            positive = labels.positive.lower() if isinstance(label, bool) else labels.positive
+            return float(name == positive)
         return float(name in ("1", "true", "1.0"))
     return float(labels.classes.index(name)) if name in labels.classes else None
 

@@ -28,12 +28,12 @@ LIVE_WINDOWS = 28  # without `at`, so many first live windows become the referen
 _THIN = 0.2  # a window with less than this share of the median rows (the cut ends) is no ordinary one
 _NULL_JS = 0.08  # bins are so few that no change shows less than this at the usual rows per window
 
-Kind = Literal["numeric", "categorical", "length"]
+Kind = Literal["numeric", "categorical", "length", "time"]
 
 
 @dataclass(frozen=True)
 class ColumnBins:
-    """How one column is counted. `length`: a text, by its number of characters."""
+    """How one column is counted. `length`: a text, by its number of characters; `time`: in seconds since 1970."""
 
     kind: Kind
     bins: NumericBins | CategoricalBins
@@ -50,32 +50,52 @@ class ColumnBins:
 
     def profile(self, values: Sequence[Any]) -> dict[str, Any]:
         """Profile of logged values in these bins, JSON form."""
-        return profile(_raw(values, self.kind), self.bins).as_dict()
+        return self.count(_raw(values, self.kind))
+
+    def count(self, values: Any) -> dict[str, Any]:
+        """Profile of an array (n,): numbers, or texts as objects."""
+        if isinstance(self.bins, CategoricalBins):
+            return profile(self.bins, values).as_dict()
+        return profile(self.bins, values).as_dict()
 
 
 def _raw(values: Sequence[Any], kind: Kind) -> Any:
+    """Logged values as an array: categories as text, times (microseconds or ISO text in the log) in seconds."""
     if kind == "categorical":
         return np.array([None if v is None else _text(v) for v in values], dtype=object)
     if kind == "length":
-        return np.array([math.nan if v is None else float(len(str(v))) for v in values])
-    return np.array([_number(v) for v in values], dtype=np.float64)
+        return np.array([math.nan if v is None else float(len(str(v))) for v in values], dtype=np.float64)
+    if kind == "time":
+        return np.array([_seconds(v) for v in values], dtype=np.float64)
+    return np.array([math.nan if v is None else float(v) for v in values], dtype=np.float64)
 
 
 def _text(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _number(value: Any) -> float:
-    """A logged value as a number: times in seconds (they are logged as microseconds or as ISO text)."""
+def _seconds(value: Any) -> float:
     if value is None:
         return math.nan
+    if isinstance(value, int):
+        return value / 1e6
+    if isinstance(value, str):
+        value = date.fromisoformat(value) if len(value) == 10 else clock.parse_iso(value)
     if isinstance(value, datetime):
         return value.timestamp()
-    if isinstance(value, date):
-        return (value - date(1970, 1, 1)).total_seconds()
-    if isinstance(value, str):
-        return _number(date.fromisoformat(value) if len(value) == 10 else clock.parse_iso(value))
-    return float(value)
+    return float((value - date(1970, 1, 1)).total_seconds())
+
+
+def _array(series: pl.Series, kind: Kind) -> Any:
+    """A column of the training frame as `_raw` gives it for the log."""
+    if kind == "categorical":
+        text = series.cast(pl.String)
+        return text.to_numpy() if text.null_count() == 0 else np.array(text.to_list(), dtype=object)
+    if kind == "length":
+        return series.str.len_chars().cast(pl.Float64).to_numpy()
+    if kind == "time":
+        return (series.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6).to_numpy()
+    return series.cast(pl.Float64).to_numpy()
 
 
 def window_start(at: datetime, length: timedelta) -> datetime:
@@ -114,10 +134,9 @@ def build_reference(
     counts: dict[str, Any] = {}
     usual = int(np.median([len(rows) for rows in chosen.values()])) if chosen else 0
     for name in _watched(frame, at, contract):
-        made = _column(frame.get_column(name), usual)
+        made, values = _column(frame.get_column(name), usual)
         columns[name] = made.as_dict() | {"importance": float((importance or {}).get(name, 0.0))}
-        values = _wire(frame.get_column(name))
-        profiles = [made.profile([values[i] for i in rows]) for rows in chosen.values()]
+        profiles = [made.count(values[rows]) for rows in chosen.values()]
         counts[name] = [[*p["counts"], p["null"]] for p in profiles]
         columns[name]["null_share"] = max((p["null"] / max(p["n"], 1) for p in profiles), default=None)
     keys = [clock.from_us(int(start) * (window // timedelta(microseconds=1))) for start in chosen]
@@ -154,7 +173,7 @@ def judged_columns(
     return {name: {**columns[name], "reference": {**found[name].as_dict(), "f": f}} for name in columns}
 
 
-def _ordinary_windows(starts: Any) -> dict[int, list[int]]:
+def _ordinary_windows(starts: Any) -> dict[int, Any]:
     """Row numbers by window, the newest windows with a usual number of rows, in order of time."""
     if starts is None or not len(starts):
         return {}
@@ -162,7 +181,7 @@ def _ordinary_windows(starts: Any) -> dict[int, list[int]]:
     keys, begins = np.unique(starts[order], return_index=True)
     groups = dict(zip(keys.tolist(), np.split(order, begins[1:]), strict=True))
     median = float(np.median([len(rows) for rows in groups.values()]))
-    usual = {key: rows.tolist() for key, rows in groups.items() if len(rows) >= max(1.0, _THIN * median)}
+    usual = {key: rows for key, rows in groups.items() if len(rows) >= max(1.0, _THIN * median)}
     return dict(list(usual.items())[-MOST_WINDOWS:])
 
 
@@ -171,24 +190,21 @@ def _watched(frame: pl.DataFrame, at: str | None, contract: Contract) -> list[st
     return [name for name in frame.columns if name not in skipped and name != at]
 
 
-def _column(series: pl.Series, usual: int) -> ColumnBins:
+def _column(series: pl.Series, usual: int) -> tuple[ColumnBins, Any]:
+    """(bins, values): so few bins that `usual` rows a window can be judged."""
     fitting = max(5, int(_NULL_JS**2 * 8 * math.log(2.0) * usual)) if usual else 10_000
-    kind = series.dtype
-    if kind == pl.String and series.n_unique() > 1000:
-        values = _raw(_wire(series), "length")
-        return ColumnBins("length", NumericBins.from_reference(values, n_bins=min(20, fitting)))
-    if kind in (pl.String, pl.Boolean, pl.Categorical) or isinstance(kind, pl.Enum):
-        values = _raw(_wire(series), "categorical")
-        return ColumnBins("categorical", CategoricalBins.from_reference(values, top=min(49, fitting)))
-    return ColumnBins("numeric", NumericBins.from_reference(_raw(_wire(series), "numeric"), n_bins=min(20, fitting)))
-
-
-def _wire(series: pl.Series) -> list[Any]:
-    """Values as the log has them."""
-    if series.dtype == pl.Datetime:
-        seconds = series.dt.epoch("us").cast(pl.Float64) / 1e6
-        return seconds.to_list()
-    return series.to_list()
+    dtype = series.dtype
+    kind: Kind = "numeric"
+    if dtype == pl.String:
+        kind = "length" if series.n_unique() > 1000 else "categorical"
+    elif dtype in (pl.Boolean, pl.Categorical) or isinstance(dtype, pl.Enum):
+        kind = "categorical"
+    elif dtype in (pl.Datetime, pl.Date):
+        kind = "time"
+    values = _array(series, kind)
+    if kind == "categorical":
+        return ColumnBins(kind, CategoricalBins.from_reference(values, top=min(49, fitting))), values
+    return ColumnBins(kind, NumericBins.from_reference(values, n_bins=min(20, fitting))), values
 
 
 def _loss_windows(starts: Any, losses: pl.Series | None) -> list[dict[str, float]]:

@@ -73,9 +73,7 @@ def version_row(store: Store, tx: Connection, model: str, version: int) -> Row:
     """Raises: VersionNotFound."""
     table = schema.version
     row = tx.execute(
-        sa.select(table).where(
-            table.c.workspace == store.workspace, table.c.model == model, table.c.version == version
-        )
+        sa.select(table).where(table.c.workspace == store.workspace, table.c.model == model, table.c.version == version)
     ).first()
     if row is None:
         where = sa.and_(table.c.workspace == store.workspace, table.c.model == model)

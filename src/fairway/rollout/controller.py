@@ -60,9 +60,7 @@ class Moved:
 def find(store: Store, tx: Connection, rollout: str) -> Row:
     """Raises: ThingNotFound."""
     table = schema.rollout
-    row = tx.execute(
-        sa.select(table).where(table.c.workspace == store.workspace, table.c.rollout == rollout)
-    ).first()
+    row = tx.execute(sa.select(table).where(table.c.workspace == store.workspace, table.c.rollout == rollout)).first()
     if row is None:
         raise ThingNotFound(f"no {rollout}; see them with: fairway show rollouts")
     return row
@@ -111,7 +109,13 @@ def start(
     if (champion is None) != plan.first:
         raise RolloutRefused("the champion changed since the plan was made; deploy again")
     name = f"rollout-{store.next_number(tx, 'rollout')}"
-    state = {"labels": labels.as_dict(), "held": [], "waived": [], "max_log_e": {}, "loss_cap": loss_cap}
+    state: dict[str, Any] = {
+        "labels": labels.as_dict(),
+        "held": [],
+        "waived": [],
+        "max_log_e": {},
+        "loss_cap": loss_cap,
+    }
     tx.execute(
         sa.insert(schema.rollout).values(
             workspace=store.workspace, rollout=name, endpoint=model, model=model, champion=champion,
@@ -154,11 +158,8 @@ def _enter_step(
     state: Mapping[str, Any], actor: str, now: datetime, phase: Phase,
 ) -> None:  # fmt: skip
     here = plan.steps[step]
-    if here.kind == "shadow":
-        shadows = [row.challenger]
-    else:
-        # Each row is also scored by the version that it was not assigned to.
-        shadows = [row.champion, row.challenger] if plan.paired else []
+    # In a canary both: each row is also scored by the version that it was not assigned to.
+    shadows = [row.challenger] if here.kind == "shadow" else [row.champion, row.challenger] if plan.paired else []
     epoch = traffic.change(
         store, tx, row.endpoint, actor=actor, action="rollout.step", now=now, challenger=row.challenger,
         rollout=row.rollout, shares=traffic.split(row.champion, row.challenger, here.share), shadows=shadows,
@@ -443,23 +444,27 @@ def rollback(store: Store, model: str, *, why: str | None, actor: str, now: date
     no champion already.
     """
     with store.write() as tx:
-        endpoint = traffic.need_endpoint(store, tx, model)
-        row = open_rollout(store, tx, model)
-        why = why or "asked for"
-        if row is not None:
-            return rollback_row(store, tx, row, why=why, actor=actor, now=now)
-        if endpoint.champion is None:
-            raise RolloutRefused(f"{model} has no champion, so there is nothing to go back from")
-        back = endpoint.previous
-        epoch = traffic.change(
-            store, tx, model, actor=actor, action="rollback", now=now, why=why, champion=back,
-            previous=endpoint.champion if back is not None else None, challenger=None, rollout=None,
-            shares={} if back is None else traffic.all_to(back), shadows=[],
-            state=traffic.NO_CHAMPION if back is None else traffic.LIVE,
-        )  # fmt: skip
-        if back is not None:
-            reference.activate(store, tx, model, back)
-        return Moved(endpoint=model, epoch=epoch, before=endpoint.champion, to=back, rollout=None)
+        return rollback_in(store, tx, model, why=why or "asked for", actor=actor, now=now)
+
+
+def rollback_in(store: Store, tx: Connection, model: str, *, why: str, actor: str, now: datetime) -> Moved:
+    """`rollback` within the caller's transaction."""
+    endpoint = traffic.need_endpoint(store, tx, model)
+    row = open_rollout(store, tx, model)
+    if row is not None:
+        return rollback_row(store, tx, row, why=why, actor=actor, now=now)
+    if endpoint.champion is None:
+        raise RolloutRefused(f"{model} has no champion, so there is nothing to go back from")
+    back = endpoint.previous
+    epoch = traffic.change(
+        store, tx, model, actor=actor, action="rollback", now=now, why=why, champion=back,
+        previous=endpoint.champion if back is not None else None, challenger=None, rollout=None,
+        shares={} if back is None else traffic.all_to(back), shadows=[],
+        state=traffic.NO_CHAMPION if back is None else traffic.LIVE,
+    )  # fmt: skip
+    if back is not None:
+        reference.activate(store, tx, model, back)
+    return Moved(endpoint=model, epoch=epoch, before=endpoint.champion, to=back, rollout=None)
 
 
 def rollback_row(store: Store, tx: Connection, row: Row, *, why: str, actor: str, now: datetime) -> Moved:

@@ -154,7 +154,7 @@ def judge(plan: Plan, sums: Sequence[Sum], moment: Moment) -> Verdict:
 
 def _counts(plan: Plan, sums: Sequence[Sum], moment: Moment) -> dict[str, Any]:
     """Requests per arm, in all and in this step."""
-    totals = {arm: 0 for arm in (CHAMPION, CHALLENGER, PAIRED)}
+    totals = dict.fromkeys((CHAMPION, CHALLENGER, PAIRED), 0)
     here = dict(totals)
     for s in sums:
         if s.metric == "requests":

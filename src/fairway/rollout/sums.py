@@ -220,7 +220,7 @@ def fold_matured(store: Store, tx: Connection, rows: Sequence[Mapping[str, Any]]
             answer = _answer(row, version)
             if answer is None or answer["status"] != "ok":
                 return None
-            value = row_loss(plan.loss, labels, row["label"], answer["output"])  # noqa: B023: used in this turn only
+            value = row_loss(plan.loss, labels, row["label"], answer["output"])  # noqa: B023 - called in this turn only
             return value if value is None or cap is None else min(value, cap)  # noqa: B023
 
         for row in mine:

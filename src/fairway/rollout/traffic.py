@@ -16,9 +16,7 @@ LIVE, NO_CHAMPION, RETIRED = "live", "no_champion", "retired"
 
 def endpoint(store: Store, tx: Connection, name: str) -> Row | None:
     table = schema.endpoint
-    return tx.execute(
-        sa.select(table).where(table.c.workspace == store.workspace, table.c.endpoint == name)
-    ).first()
+    return tx.execute(sa.select(table).where(table.c.workspace == store.workspace, table.c.endpoint == name)).first()
 
 
 def need_endpoint(store: Store, tx: Connection, model: str) -> Row:
@@ -50,7 +48,7 @@ def change(
     """
     table, row = schema.endpoint, endpoint(store, tx, name)
     if row is None:
-        start = {
+        start: dict[str, Any] = {
             "champion": None, "previous": None, "challenger": None, "rollout": None, "shares": {}, "shadows": [],
             "salt": name, "state": LIVE,
         }  # fmt: skip

@@ -3,7 +3,6 @@
 import ast
 import importlib
 import importlib.util
-import inspect
 import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -15,8 +14,8 @@ from typing import Any
 
 import polars as pl
 
-from fairway._optional import need
 from fairway.contract.view import ViewSpec
+from fairway.data.frames import as_asked, as_polars
 from fairway.errors import ModelCodeError
 
 MODEL = "model.py"
@@ -82,7 +81,7 @@ def _imports(root: Path, name: str, data: bytes) -> Iterator[str]:
 
 def _guarded(tree: ast.AST) -> set[int]:
     """Imports that may fail: inside try, or in a branch that may not run."""
-    found = set()
+    found: set[int] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Try | ast.If | ast.FunctionDef | ast.AsyncFunctionDef):
             found.update(id(inner) for inner in ast.walk(node))
@@ -136,7 +135,7 @@ class Code:
     def features(self, data: pl.DataFrame) -> pl.DataFrame:
         """What features() makes of typed rows: one row each. Raises: ModelCodeError for anything else."""
         function = self.function("features")
-        made = as_polars(function(as_asked(data, function, 0)), "features()")
+        made = as_polars(function(as_asked(data, function, 0)), f"{MODEL}, features()")
         if made.height != data.height:
             raise ModelCodeError(
                 f"{MODEL}, features() returned {made.height:,} rows for {data.height:,}; every row needs its features"
@@ -148,36 +147,6 @@ class Code:
     def for_model(self, X: pl.DataFrame) -> Any:
         """X as the kind of frame that train() is annotated with: a model sees the same kind when it predicts."""
         return as_asked(X, self.function("train"), 0)
-
-
-def as_asked(frame: pl.DataFrame, function: Callable[..., Any], place: int) -> Any:
-    """The frame as pandas when the function's parameter at `place` is annotated so, else as it is."""
-    try:
-        parameters = list(inspect.signature(function).parameters.values())
-    except (TypeError, ValueError):
-        return frame
-    if place >= len(parameters) or not _is_pandas(parameters[place].annotation):
-        return frame
-    need("pandas", extra="pandas")
-    need("pyarrow", extra="pandas")
-    return frame.to_pandas()
-
-
-def _is_pandas(annotation: Any) -> bool:
-    if isinstance(annotation, str):
-        return annotation.replace("pandas.", "pd.") in ("pd.DataFrame", "pd.Series")
-    return str(getattr(annotation, "__module__", "")).split(".")[0] == "pandas"
-
-
-def as_polars(value: Any, who: str) -> pl.DataFrame:
-    """A returned frame as Polars. Raises: ModelCodeError when it is none."""
-    if isinstance(value, pl.DataFrame):
-        return value
-    if isinstance(value, pl.LazyFrame):
-        return value.collect()
-    if type(value).__module__.split(".")[0] == "pandas" and hasattr(value, "columns"):
-        return pl.from_pandas(value.reset_index(drop=True))
-    raise ModelCodeError(f"{MODEL}, {who} returned {type(value).__name__}; expected a DataFrame")
 
 
 def import_code(folder: Path) -> Code:

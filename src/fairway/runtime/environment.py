@@ -12,7 +12,7 @@ LOCKS = ("requirements.lock", "requirements.txt", "uv.lock", "poetry.lock", "pdm
 
 def environment(root: Path) -> dict[str, Any]:
     """python, packages (name: version, all that are installed), locks (file: SHA-256) and digest, one hash of it."""
-    packages = {}
+    packages: dict[str, str] = {}
     for distribution in metadata.distributions():
         name = distribution.name
         if name:

@@ -76,7 +76,7 @@ def _canonical(data: bytes) -> bytes:
             return [walk(item) for item in node]
         if not isinstance(node, dict):
             return node
-        out = {}
+        out: dict[str, Any] = {}
         for key, value in node.items():
             if key == "__id__":
                 out[key] = ids.setdefault(value, len(ids) + 1)

@@ -17,14 +17,16 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from fairway import fingerprint
 from fairway.contract.settings import Task
 from fairway.errors import StoreError, TamperFound
-from fairway.store.workspace import Workspace
+
+if TYPE_CHECKING:  # a model process opens packages without the store
+    from fairway.store.workspace import Workspace
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -103,7 +105,7 @@ def build(
     return fingerprint.of_bytes(data)
 
 
-def store_package(workspace: Workspace, folder: Path) -> str:
+def store_package(workspace: "Workspace", folder: Path) -> str:
     """Put a built package among the blobs, file by file, the manifest last; returns its artifact hash."""
     manifest = verify(folder)
     for name in sorted(manifest.files):
@@ -111,7 +113,7 @@ def store_package(workspace: Workspace, folder: Path) -> str:
     return workspace.blobs.put((folder / MANIFEST).read_bytes())
 
 
-def materialise(workspace: Workspace, artifact: str) -> Path:
+def materialise(workspace: "Workspace", artifact: str) -> Path:
     """The package as a folder in `.fairway/cache/artifacts/`, made from the blobs if it is not there.
 
     Every file is verified on every call. Safe when several processes ask at once: the folder appears whole.

@@ -1,6 +1,7 @@
 """Which runtime a trained model gets: treelite when it equals the Python object on held-out and on extreme rows."""
 
 import math
+import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -64,9 +65,9 @@ def choose(
         manifest = _manifest("project", "model.py has save() and load()", [])
         return _finished(manifest, folder, code, task, classes, heldout, {})
     candidate = _treelite(model, code, python, task, train, heldout, outputs, seed)
-    if isinstance(candidate, TreeliteRuntime):
-        found, extreme = candidate.found, candidate.extreme
-        candidate.save(folder)
+    if not isinstance(candidate, str):
+        trees, found, extreme = candidate
+        trees.save(folder)
         times = {"python": _ms_per_row(python, heldout)}
         reason = f"equal to {_short(found)} on {heldout.height:,} held-out and {extreme:,} extreme rows"
         facts = {"kind": "treelite", "chosen": True, "why": reason, "max_diff": found}
@@ -90,18 +91,11 @@ def _finished(
     return Choice(runtime=runtime, manifest=manifest, ms_per_row=times | {name: _ms_per_row(runtime, heldout)})
 
 
-class _Proven(TreeliteRuntime):
-    """A treelite runtime that was shown equal: `found` is the largest difference, `extreme` the rows tried."""
-
-    found: float
-    extreme: int
-
-
 def _treelite(
     model: Any, code: Code, python: ObjectRuntime, task: Task, train: pl.DataFrame, heldout: pl.DataFrame,
     outputs: Floats, seed: int,
-) -> _Proven | str:  # fmt: skip
-    """The proven runtime, or why there is none."""
+) -> tuple[TreeliteRuntime, float, int] | str:  # fmt: skip
+    """The proven runtime, its largest difference and the extreme rows tried; or why there is none."""
     if code.has("predict"):
         return "model.py has its own predict()"
     module = type(model).__module__
@@ -113,12 +107,15 @@ def _treelite(
     import treelite
 
     try:
-        trees = treelite.sklearn.import_model(model)
+        with warnings.catch_warnings():
+            # The importer casts the list of a column's categories to integers, and a null is one of them.
+            warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
+            trees = treelite.sklearn.import_model(model)
     except (treelite.TreeliteError, NotImplementedError, ValueError, AttributeError, TypeError) as exc:
         return f"can't import {type(model).__name__}: {str(exc).splitlines()[0][:200]}"
     splits, categorical = _splits(trees)
     known = {
-        place: sorted(float(code) for code in train[train.columns[place]].drop_nulls().unique()) for place in categorical
+        place: sorted(float(code) for code in train.to_series(place).drop_nulls().unique()) for place in categorical
     }
     meta = {
         "task": task,
@@ -127,33 +124,40 @@ def _treelite(
         "post": "softmax" if trees.get_header_accessor().get_field("postprocessor") == "softmax" else "own",
         "categories": {str(place): codes for place, codes in known.items()},
     }
-    runtime = _Proven(trees, meta)
+    runtime = TreeliteRuntime(trees, meta)
     rows = extreme_rows(heldout, splits, categorical, float32=bool(meta["float32"]), nulls=True, seed=seed)
     try:
-        expected = python.predict(rows)
+        expected = _quietly(python, rows)
     except Exception:  # scikit-learn's models refuse nulls with all kinds of errors; without nulls they must answer
         rows = extreme_rows(heldout, splits, categorical, float32=bool(meta["float32"]), nulls=False, seed=seed)
         meta["nulls"] = False
         try:
-            expected = python.predict(rows)
+            expected = _quietly(python, rows)
         except Exception as exc:  # the object can't answer, so there is nothing to be equal to
             return f"the Python object refuses extreme rows: {str(exc).splitlines()[0][:200]}"
     try:
         differences = [runtime.predict(heldout) - outputs, runtime.predict(rows) - expected]
     except ModelCodeError as exc:
         return f"it refuses what the Python object answers: {exc}"
+    scale = max(1.0, float(np.abs(outputs).max(initial=0.0)))  # of a regression; a probability's is 1
     for name, difference in zip(("held-out", "extreme"), differences, strict=True):
-        largest = float(np.abs(difference).max(initial=0.0))
-        if not largest <= TOLERANCE * max(1.0, float(np.abs(expected).max(initial=0.0)) if task == "regression" else 1):
+        largest = float(np.abs(difference).max(initial=0.0)) if np.isfinite(difference).all() else np.inf
+        if largest > TOLERANCE * scale:
             return f"differs by {_short(largest)} on {name} rows"
-    runtime.found = max(float(np.abs(d).max(initial=0.0)) for d in differences)
-    runtime.extreme = rows.height
-    return runtime
+    return runtime, max(float(np.abs(d).max(initial=0.0)) for d in differences), rows.height
+
+
+def _quietly(runtime: Runtime, rows: pl.DataFrame) -> Floats:
+    """NumPy's warnings about sums of values near the end of a type say nothing about the model."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return runtime.predict(rows)
 
 
 def _splits(trees: Any) -> tuple[dict[int, NDArray[Any]], set[int]]:
     """Thresholds by column number, and the numbers of the columns that some tree splits by category."""
-    columns, values, categorical = [], [], set()
+    columns, values = [], []
+    categorical: set[int] = set()
     for number in range(trees.num_tree):
         tree = trees.get_tree_accessor(number)
         kind, column = tree.get_field("node_type"), tree.get_field("split_index")
@@ -163,7 +167,8 @@ def _splits(trees: Any) -> tuple[dict[int, NDArray[Any]], set[int]]:
         categorical.update(int(c) for c in np.unique(column[kind == 2]))
     place = np.concatenate(columns) if columns else np.empty(0, dtype=np.int64)
     value = np.concatenate(values).astype(np.float64) if values else np.empty(0)
-    return {int(c): np.unique(value[place == c]) for c in np.unique(place)}, categorical
+    finite = np.isfinite(value)
+    return {int(c): np.unique(value[finite & (place == c)]) for c in np.unique(place)}, categorical
 
 
 def extreme_rows(
@@ -202,11 +207,7 @@ def _pool(column: pl.Series, splits: NDArray[Any] | None, categorical: bool, flo
         big = FLOAT32_MAX if float32 or dtype == pl.Float32 else 1e308
         beside = [math.nextafter(p, side) for p in points for side in (math.inf, -math.inf)]
         return [0.0, -0.0, big, -big, 1e-308, -1e-308, 2.0**53 + 2, *points, *beside, None]
-    low, high = int(dtype.min() if hasattr(dtype, "min") else 0), 127  # type: ignore[attr-defined]
-    try:
-        low, high = (int(pl.select(getattr(dtype, end)()).item()) for end in ("min", "max"))
-    except (AttributeError, TypeError):
-        low, high = 0, 127
+    low, high = (int(pl.select(end).item()) for end in (dtype.min(), dtype.max()))  # type: ignore[attr-defined]
     whole = {0, 1, low, high, 2**53 + 1, -1, *(math.floor(p) for p in points), *(math.ceil(p) for p in points)}
     return [*sorted(v for v in whole if low <= v <= high), None]
 

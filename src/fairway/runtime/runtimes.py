@@ -1,7 +1,6 @@
 """What answers for a model: its trees through treelite, or the Python object. The faster one only by proof."""
 
 import json
-import warnings
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,9 +9,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fairway.contract.settings import Task
+from fairway.data.frames import as_asked
 from fairway.errors import ModelCodeError
 from fairway.runtime import objects
-from fairway.runtime.code import MODEL, Code, as_asked
+from fairway.runtime.code import MODEL, Code
 
 Floats = NDArray[np.float64]
 
@@ -74,10 +74,7 @@ class TreeliteRuntime:
             column = matrix[:, place]
             column[~np.isin(column, codes)] = np.nan
         post = self._meta["post"]
-        with warnings.catch_warnings():
-            # gtil casts each value of a categorical column to an integer before it looks whether it is missing.
-            warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
-            raw = treelite.gtil.predict(self._trees, matrix, nthread=1, pred_margin=post == "softmax")
+        raw = treelite.gtil.predict(self._trees, matrix, nthread=1, pred_margin=post == "softmax")
         out: Floats = np.asarray(raw, dtype=np.float64).reshape(len(matrix), -1)
         if post == "softmax":  # treelite's own softmax is in single precision
             out = np.exp(out - out.max(axis=1, keepdims=True))

@@ -200,7 +200,9 @@ class SocketPredictor:
             if call.future.done():
                 continue
             if call.attempts >= 2:
-                call.future.set_exception(PredictFailed(f"the model process died while it scored this request: {error}"))
+                call.future.set_exception(
+                    PredictFailed(f"the model process died while it scored this request: {error}")
+                )
             else:
                 self._waiting.appendleft(call)
 

@@ -11,15 +11,20 @@ from fairway import clock
 MAX_ERROR = 300  # characters of an error that reach the log
 
 
+_Scored = tuple[list[Any], list[str], list[str | None], list[Any]]
+RowEvents = Mapping[str, Mapping[str, Sequence[Any]]]  # one row's own events: source -> columns
+Events = Sequence[RowEvents | None] | None
+
+
 class Model(Protocol):
     """What `runtime.loader.LoadedModel` offers."""
 
     def predict_columns(
-        self, columns: dict[str, list[Any]], at_us: list[int], events: dict[str, dict[str, list[Any]]]
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        at_us: Sequence[int | None],
+        events: Sequence[RowEvents | None] | None = None,
     ) -> Any: ...
-
-
-Events = Sequence[Mapping[str, Mapping[str, list[Any]]] | None] | None
 
 
 def score(model: Model, columns: Mapping[str, list[Any]], at_us: Sequence[int], events: Events) -> dict[str, Any]:
@@ -30,6 +35,7 @@ def score(model: Model, columns: Mapping[str, list[Any]], at_us: Sequence[int], 
     """
     started = clock.elapsed()
     rows = len(at_us)
+    scored: _Scored
     try:
         scored = _batch(model, columns, at_us, events)
     except Exception as error:
@@ -40,8 +46,10 @@ def score(model: Model, columns: Mapping[str, list[Any]], at_us: Sequence[int], 
             for row in range(rows):
                 one = {name: [values[row]] for name, values in columns.items()}
                 part = score(model, one, [at_us[row]], None if events is None else [events[row]])
-                for into, key in zip(scored, ("outputs", "status", "errors", "looked_up"), strict=True):
-                    into.append(part[key][0])
+                scored[0].extend(part["outputs"])
+                scored[1].extend(part["status"])
+                scored[2].extend(part["errors"])
+                scored[3].extend(part["looked_up"])
     outputs, status, errors, looked_up = scored
     return {
         "ok": True,
@@ -53,11 +61,8 @@ def score(model: Model, columns: Mapping[str, list[Any]], at_us: Sequence[int], 
     }
 
 
-_Scored = tuple[list[Any], list[str], list[str | None], list[Any]]
-
-
 def _batch(model: Model, columns: Mapping[str, list[Any]], at_us: Sequence[int], events: Events) -> _Scored:
-    predicted = model.predict_columns(dict(columns), list(at_us), merge_events(events))
+    predicted = model.predict_columns(dict(columns), list(at_us), events)
     outputs: list[Any] = predicted.outputs.tolist()
     looked_up: pl.DataFrame | None = predicted.looked_up
     if len(outputs) != len(at_us):
@@ -65,31 +70,12 @@ def _batch(model: Model, columns: Mapping[str, list[Any]], at_us: Sequence[int],
     found: list[Any] = [None] * len(at_us)
     if looked_up is not None and looked_up.width:
         found = looked_up.to_dicts()
-    status, errors = ["ok"] * len(outputs), [None] * len(outputs)
-    result: _Scored = (outputs, status, list[str | None](errors), found)
+    status = ["ok"] * len(outputs)
+    errors: list[str | None] = [None] * len(outputs)
     for row, output in enumerate(outputs):
         if not all(map(math.isfinite, output if isinstance(output, list) else (output,))):
-            result[0][row], result[1][row], result[2][row] = None, "model_error", "the output is not a finite number"
-    return result
-
-
-def merge_events(events: Events) -> dict[str, dict[str, list[Any]]]:
-    """The rows' events as one table per source, each event once.
-
-    Rows may share a table: a view keeps to the events of a row's entity, in its window, known by its `at`.
-    """
-    tables: dict[str, dict[str, list[Any]]] = {}
-    seen: dict[str, set[tuple[Any, ...]]] = {}
-    for row in events or ():
-        for source, columns in (row or {}).items():
-            table = tables.setdefault(source, {name: [] for name in columns})
-            known = seen.setdefault(source, set())
-            for event in zip(*(columns[name] for name in table), strict=True):
-                if event not in known:
-                    known.add(event)
-                    for name, value in zip(table, event, strict=True):
-                        table[name].append(value)
-    return tables
+            outputs[row], status[row], errors[row] = None, "model_error", "the output is not a finite number"
+    return outputs, status, errors, found
 
 
 def _short(error: Exception) -> str:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fairway import clock
 from fairway.data import log
-from fairway.errors import RequestError, ThingNotFound
+from fairway.errors import RequestError
 from fairway.registry import show as read
 from fairway.store.base import jsonable
 from fairway.store.tokens import Identity
@@ -127,10 +127,7 @@ def make_router(workspace: Workspace, *, advance: Advance | None) -> APIRouter:
 
     @router.get("/predictions/{name}", summary="One prediction of the folded log, with its answers and label")
     def prediction(name: str) -> Json:
-        found = log.find(workspace, name)
-        if found is None:
-            raise ThingNotFound(f"no prediction {name!r} in the folded log; the newest take a few seconds")
-        result: Json = jsonable(found)
+        result: Json = jsonable(log.find(workspace, name))
         return result
 
     @router.get("/audit", summary="The newest audit entries")

@@ -146,6 +146,18 @@ def metric_name(name: str) -> str:
     return "AUC" if name == "auc" else name.replace("_", " ")
 
 
+def judged(judgement: Mapping[str, Any]) -> str:
+    """A closed window's inputs in a few words: the columns that moved, or that none did."""
+    columns = judgement.get("columns")
+    found = columns.items() if isinstance(columns, Mapping) else ((c.get("column"), c) for c in columns or [])
+    moved = [
+        f"{name} {column.get('verdict')}"
+        for name, column in found
+        if isinstance(column, Mapping) and column.get("verdict") in ("alarm", "notice", "fail", "broken")
+    ]
+    return ", ".join(moved[:4]) + (f" and {len(moved) - 4} more" if len(moved) > 4 else "") if moved else "as before"
+
+
 # -- rollouts --------------------------------------------------------------------------------------------------------
 
 

@@ -1,0 +1,141 @@
+"""Runs one claimed job of the loop, in the child process that the worker started for it."""
+
+import http.client
+import json
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import urlsplit
+
+import sqlalchemy as sa
+
+from fairway import clock
+from fairway.data.project import project_of
+from fairway.errors import FairwayError, NotServed, UsageError
+from fairway.fleet import retrain
+from fairway.monitor.resolved import settings_of
+from fairway.path.deploy import Call, Wait, deploy
+from fairway.path.train import train
+from fairway.rollout import asks, controller
+from fairway.store import jobs, schema
+from fairway.store.jobs import Claim
+from fairway.store.workspace import Workspace
+
+ACTOR = "fairway"
+CALL_S = 60.0
+
+
+def run_job(workspace: Workspace, claim: Claim, *, call: Call | None = None, wait: Wait | None = None) -> bool:
+    """Do the job and end it in the transaction that holds what follows from it.
+
+    call, wait: how the served endpoint is reached (default: over HTTP, by `.fairway/serve.json`).
+    Returns: False when the lease was lost meanwhile: then nothing was written, and another holder does it again.
+    """
+    kinds: dict[str, Callable[[], bool]] = {
+        "train": lambda: _train(workspace, claim),
+        "deploy": lambda: _deploy(workspace, claim, call or served_call(workspace), wait),
+    }
+    if claim.kind not in kinds:
+        with workspace.store.write() as tx:
+            return jobs.finish(workspace.store, tx, claim, error=f"no job of kind {claim.kind!r} is known")
+    return kinds[claim.kind]()
+
+
+def _train(workspace: Workspace, claim: Claim) -> bool:
+    store, model, cause = workspace.store, claim.payload["model"], claim.payload["cause"]
+    found = _made_before(workspace, claim)
+    if found is None:
+        try:
+            made = train(project_of(workspace, model), cause=cause, actor=ACTOR)
+        except FairwayError as exc:
+            found = {"run": None, "version": None, "verdict": "fail", "failed": [], "error": str(exc)}
+        else:
+            found = {
+                "run": made.run,
+                "version": made.version,
+                "verdict": made.verdict,
+                "failed": [c.name for c in made.checks if c.verdict in ("fail", "unknown")],
+            }
+    with store.write() as tx:
+        if not jobs.finish(store, tx, claim, result=found, error=found.get("error")):
+            return False
+        retrain.after_training(store, tx, model, cause, found)
+        return True
+
+
+def _made_before(workspace: Workspace, claim: Claim) -> dict[str, Any] | None:
+    """What an earlier holder of this job registered before it died, so that one job makes one version."""
+    if claim.attempts < 2:
+        return None
+    store, run, version, job = workspace.store, schema.run, schema.version, schema.job
+    with store.read() as tx:
+        queued = tx.scalar(sa.select(job.c.queued_at).where(job.c.workspace == store.workspace, job.c.job == claim.job))
+        row = tx.execute(
+            sa.select(version)
+            .join(run, sa.and_(run.c.workspace == version.c.workspace, run.c.run == version.c.run))
+            .where(
+                version.c.workspace == store.workspace, version.c.model == claim.payload["model"],
+                run.c.cause == claim.payload["cause"], run.c.started_at >= queued,
+            )
+            .order_by(version.c.version.desc())
+            .limit(1)
+        ).first()  # fmt: skip
+    if row is None:
+        return None
+    failed = [check["name"] for check in row.checks if check["verdict"] in ("fail", "unknown")]
+    return {"run": row.run, "version": row.version, "verdict": row.verdict, "failed": failed}
+
+
+def _deploy(workspace: Workspace, claim: Claim, call: Call, wait: Wait | None) -> bool:
+    """The staging test and the start of the rollout; a refusal becomes a question with its reason."""
+    store, model, version = workspace.store, claim.payload["model"], claim.payload["version"]
+    with store.read() as tx:
+        begun = controller.open_rollout(store, tx, model)
+    if begun is not None and begun.challenger == version:  # by an earlier holder of this job, who died
+        with store.write() as tx:
+            return jobs.finish(store, tx, claim, result={"rollout": begun.rollout, "outcome": "started"})
+    try:
+        done = deploy(workspace, model, version, actor=ACTOR, call=call, wait=wait, paired_shadow=True)
+        result: dict[str, Any] = {"rollout": done.rollout, "outcome": done.outcome, "review": done.review}
+        error = None
+    except FairwayError as exc:
+        result, error = {"rollout": None, "outcome": "refused"}, str(exc)
+    with store.write() as tx:
+        if not jobs.finish(store, tx, claim, result=result, error=error):
+            return False
+        if error is not None:
+            settings = settings_of(store, tx, model, version)
+            now = clock.now()
+            asks.open_review(
+                store, tx, model=model, kind="retrain", subject=f"{model}@{version}",
+                question=f"{model}@{version} could not be deployed: {error} What now?",
+                evidence={"version": version, "error": error, "cause": claim.payload["cause"]},
+                choices={"deploy": "try again", "retrain": retrain.CHOICES["retrain"], "keep": "leave it"},
+                assignee=settings.owner, now=now, due_at=now + retrain.ANSWER_IN,
+            )  # fmt: skip
+        return True
+
+
+def served_call(workspace: Workspace) -> Call:
+    """POST to what serves this workspace, with its owner's token. Raises: NotServed."""
+    path = workspace.folder / "serve.json"
+    try:
+        served = json.loads(path.read_text())
+    except (FileNotFoundError, json.JSONDecodeError) as exc:
+        raise NotServed(
+            "nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve"
+        ) from exc
+    where, token = urlsplit(served["predict"]), workspace.token()
+    if where.hostname is None:
+        raise UsageError(f"{path} names no address: {served['predict']!r}")
+
+    def call(route: str, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=CALL_S)
+        try:
+            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+            connection.request("POST", route, body, headers)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
+        finally:
+            connection.close()
+
+    return call

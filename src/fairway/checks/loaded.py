@@ -1,6 +1,6 @@
 """A packaged version as the checks see it. Runs code of the project: only in the child of the checks."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +9,9 @@ import polars as pl
 from fairway.checks.subject import Events, Outputs
 from fairway.data import views
 from fairway.runtime.loader import load
+from fairway.runtime.runtimes import ObjectRuntime
+from fairway.train.targets import encode
+from fairway.train.work import fit
 
 
 class Loaded:
@@ -44,10 +47,7 @@ class Loaded:
         return self._model.predict_columns(columns, ats, {}).outputs
 
     def train(self, X: pl.DataFrame, y: pl.Series) -> Callable[[pl.DataFrame], Outputs]:
-        seeded = np.random.SeedSequence(0).generate_state(1)[0]
-        random.seed(0)
-        np.random.seed(int(seeded))
+        # No seed is set between two trainings: what the project itself does not seed is what this is to find.
         code, task, classes = self._model.code, self.settings.task, len(self.classes)
-        function = code.function("train")
-        model = function(code.for_model(X), as_asked(y.to_frame(), function, 1), dict(self.settings.train))
-        return ObjectRuntime(model, code, task=task, classes=classes).predict
+        labels, _ = encode(y, self.contract.column(self.settings.target), self.settings)
+        return ObjectRuntime(fit(code, X, labels, self.settings.train), code, task=task, classes=classes).predict

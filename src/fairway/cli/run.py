@@ -1,13 +1,12 @@
 """`serve` and `backtest`: what runs for longer."""
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fairway.cli import pages
-from fairway.cli.terminal import JsonFlag, emit, progress
+from fairway.cli.terminal import JsonFlag, emit, progress, say
 from fairway.cli.things import project_for, workspace_here
 from fairway.errors import UsageError
 
@@ -31,7 +30,7 @@ def serve(
     workspace = workspace_here()
     start = parse_time(virtual_clock, option="--virtual-clock") if virtual_clock else None
     supervisor.serve(
-        workspace, port=port, console_port=console_port, gateways=gateways, virtual_clock=start, say=progress
+        workspace, port=port, console_port=console_port, gateways=gateways, virtual_clock=start, say=say
     )
 
 
@@ -69,11 +68,3 @@ def parse_time(text: str, *, option: str) -> datetime:
             raise UsageError(f"{option} {text} has no time zone; add Z or an offset")
         at = at.replace(tzinfo=UTC)
     return at.astimezone(UTC)
-
-
-def folder_of(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

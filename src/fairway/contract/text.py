@@ -9,6 +9,7 @@ from typing import Any, cast
 from fairway.clock import parse_iso
 from fairway.contract.columns import FORMAT as CONTRACT_FORMAT
 from fairway.contract.columns import Column, Contract, Type
+from fairway.contract.dump import dump_contract, dump_settings
 from fairway.contract.settings import (
     FORMAT,
     DataSettings,
@@ -23,6 +24,8 @@ from fairway.contract.settings import (
     Task,
 )
 from fairway.contract.toml import Document, Table, kind_of, nearest
+
+__all__ = ["METRICS", "check_name", "dump_contract", "dump_settings", "parse_contract", "parse_settings"]
 
 TASKS = ("binary", "multiclass", "regression")
 METRICS: dict[str, tuple[str, ...]] = {
@@ -370,17 +373,17 @@ def _range(table: Table, key: str, kind: str) -> tuple[Any, Any] | None:
     if not isinstance(value, list) or len(value) != 2:
         raise table.wrong(key, f"must be [low, high], got {kind_of(value)}")
     if kind in ("int", "float"):
-        if any(isinstance(end, bool) or not isinstance(end, int | float) or end != end for end in value):
-            raise table.wrong(key, f"must be two numbers [low, high], got {value}")
+        if any(isinstance(end, bool) or not isinstance(end, int | float) or not isfinite(end) for end in value):
+            raise table.wrong(key, f"must be two finite numbers [low, high], got {value}")
     else:
         for end in value:
-            check_moment(table, key, end, kind)
+            _check_moment(table, key, end, kind)
     if value[0] > value[1]:
         raise table.wrong(key, f"is {value}: the low end stands above the high one")
     return value[0], value[1]
 
 
-def check_moment(table: Table, key: str, end: Any, kind: str) -> None:
+def _check_moment(table: Table, key: str, end: Any, kind: str) -> None:
     try:
         if kind == "date":
             from datetime import date

@@ -226,7 +226,7 @@ def kind_of(value: Any) -> str:
     if isinstance(value, int | float):
         return f"the number {value}"
     if isinstance(value, str):
-        return f'the text "{value}"' if len(value) <= 40 else "a text"
+        return f'the text "{value}"' if len(value) <= 40 and value.isprintable() else "a text"
     if isinstance(value, datetime | date):
         return "a date without quotes"
     return "a list" if isinstance(value, list) else "a table"

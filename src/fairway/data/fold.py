@@ -62,9 +62,9 @@ class FoldedBatch:
     """What one fold added. Rows are ordered by (at, id), so sums over them do not depend on the order of segments.
 
     predictions: dicts with prediction, request_id, row, endpoint, model, at, received_at, entity, unit, rollout,
-    share_epoch, arm, propensity, contract, flags, gateway, inputs and looked_up {column: value}, and answers {version as
-    text: {"role", "status", "output", "latency_ms"}}. labels: dicts with prediction, name, event, value, at, received_at
-    and matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with source,
+    share_epoch, arm, propensity, contract, flags, gateway, inputs and looked_up {column: value}, and answers {version
+    as text: {"role", "status", "output", "latency_ms"}}. labels: dicts with prediction, name, event, value, at,
+    received_at and matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with source,
     key, at, received_at and data.
     """
 

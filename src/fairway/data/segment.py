@@ -177,7 +177,7 @@ def read(path: Path) -> Segment:
     try:
         connection = apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
-            meta: dict[Any, Any] = {key: value for key, value in connection.execute("select key, value from meta")}
+            meta: dict[Any, Any] = dict(connection.execute("select key, value from meta").fetchall())  # type: ignore[arg-type]
             if meta["format"] > FORMAT:
                 raise StoreError(f"log segment {path.name} has format {meta['format']}; this fairway reads {FORMAT}")
             rows: list[Any] = connection.execute("select kind, data from record order by id").fetchall()

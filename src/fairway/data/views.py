@@ -107,20 +107,23 @@ def windows_of(
     event_at: Mapping[str, str],
 ) -> list[dict[str, pl.DataFrame]]:
     """Per row and source the events that the row's views see: what `compute_given` takes. Meant for few rows."""
-    found: list[dict[str, pl.DataFrame]] = []
-    for row in rows.iter_rows(named=True):
-        own: dict[str, pl.DataFrame] = {}
-        for view in views:
-            source = _source(view, events, event_at)
-            if row[view.entity] is None or row[at] is None:
-                seen = source.clear()
-            else:
-                seen = source.filter(_visible(view, source, event_at[view.source], row[view.entity], row[at]))
-            seen = seen.select(pl.exclude(KNOWN_AT))
+    found: list[dict[str, pl.DataFrame]] = [{} for _ in range(rows.height)]
+    for view in views:
+        source, time = _source(view, events, event_at), event_at[view.source]
+        seen: dict[tuple[Any, ...], pl.DataFrame] = {}
+        back = pl.col(view.entity).cast(pl.String).cast(source.schema[view.entity])
+        for joined, _ in _chunks(view, _questions(view, rows, at), source, time, rows.schema[view.entity]):
+            joined = joined.with_columns(back)
+            seen |= {
+                (str(key[0]), key[1]): part.drop(AT)
+                for key, part in joined.partition_by([view.entity, AT], as_dict=True).items()
+            }
+        empty = source.clear().select(pl.exclude(KNOWN_AT))
+        for own, (entity, moment) in zip(found, rows.select(view.entity, at).iter_rows(), strict=True):
+            part = seen.get((str(entity), moment), empty)
             if view.source in own:
-                seen = pl.concat([own[view.source], seen]).unique(maintain_order=True)
-            own[view.source] = seen
-        found.append(own)
+                part = pl.concat([own[view.source], part]).unique(maintain_order=True)
+            own[view.source] = part
     return found
 
 

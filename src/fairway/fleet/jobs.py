@@ -1,7 +1,6 @@
 """Runs one claimed job of the loop, in the child process that the worker started for it."""
 
 import http.client
-import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -10,13 +9,14 @@ import sqlalchemy as sa
 
 from fairway import clock
 from fairway.data.project import project_of
-from fairway.errors import FairwayError, NotServed, UsageError
+from fairway.errors import FairwayError, NotServed
 from fairway.fleet import retrain
 from fairway.monitor.resolved import settings_of
 from fairway.path.deploy import Call, Wait, deploy
 from fairway.path.train import train
 from fairway.rollout import asks, controller
 from fairway.store import jobs, schema
+from fairway.store.gateways import is_served
 from fairway.store.jobs import Claim
 from fairway.store.workspace import Workspace
 
@@ -117,16 +117,10 @@ def _deploy(workspace: Workspace, claim: Claim, call: Call, wait: Wait | None) -
 
 def served_call(workspace: Workspace) -> Call:
     """POST to what serves this workspace, with its owner's token. Raises: NotServed."""
-    path = workspace.folder / "serve.json"
-    try:
-        served = json.loads(path.read_text())
-    except (FileNotFoundError, json.JSONDecodeError) as exc:
-        raise NotServed(
-            "nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve"
-        ) from exc
+    served = is_served(workspace)
+    if served is None:
+        raise NotServed("nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve")
     where, token = urlsplit(served["predict"]), workspace.token()
-    if where.hostname is None:
-        raise UsageError(f"{path} names no address: {served['predict']!r}")
 
     def call(route: str, body: bytes) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=CALL_S)

@@ -33,7 +33,8 @@ Kind = Literal["numeric", "categorical", "length", "time"]
 
 @dataclass(frozen=True)
 class ColumnBins:
-    """How one column is counted. `length`: a text, by its number of characters; `time`: in seconds since 1970."""
+    """How one column is counted. `length`: a text, by its number of characters; `time`: by its age at the prediction
+    time, in seconds (the time itself always moves)."""
 
     kind: Kind
     bins: NumericBins | CategoricalBins
@@ -48,9 +49,12 @@ class ColumnBins:
         bins = CategoricalBins if data["kind"] == "categorical" else NumericBins
         return cls(data["kind"], bins.from_dict(data["bins"]))
 
-    def profile(self, values: Sequence[Any]) -> dict[str, Any]:
-        """Profile of logged values in these bins, JSON form."""
-        return self.count(_raw(values, self.kind))
+    def profile(self, values: Sequence[Any], ats: Sequence[datetime]) -> dict[str, Any]:
+        """Profile of logged values, and their prediction times, in these bins; JSON form."""
+        raw = _raw(values, self.kind)
+        if self.kind == "time":
+            raw = np.array([at.timestamp() for at in ats], dtype=np.float64) - raw
+        return self.count(raw)
 
     def count(self, values: Any) -> dict[str, Any]:
         """Profile of an array (n,): numbers, or texts as objects."""
@@ -86,7 +90,7 @@ def _seconds(value: Any) -> float:
     return float((value - date(1970, 1, 1)).total_seconds())
 
 
-def _array(series: pl.Series, kind: Kind) -> Any:
+def _array(series: pl.Series, kind: Kind, times: pl.Series | None) -> Any:
     """A column of the training frame as `_raw` gives it for the log."""
     if kind == "categorical":
         text = series.cast(pl.String)
@@ -94,7 +98,9 @@ def _array(series: pl.Series, kind: Kind) -> Any:
     if kind == "length":
         return series.str.len_chars().cast(pl.Float64).to_numpy()
     if kind == "time":
-        return (series.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6).to_numpy()
+        seconds = (series.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6).to_numpy()
+        now = math.nan if times is None else (times.dt.epoch("us").cast(pl.Float64) / 1e6).to_numpy()
+        return now - seconds
     return series.cast(pl.Float64).to_numpy()
 
 
@@ -134,7 +140,7 @@ def build_reference(
     counts: dict[str, Any] = {}
     usual = int(np.median([len(rows) for rows in chosen.values()])) if chosen else 0
     for name in _watched(frame, at, contract):
-        made, values = _column(frame.get_column(name), usual)
+        made, values = _column(frame.get_column(name), usual, times)
         columns[name] = made.as_dict() | {"importance": float((importance or {}).get(name, 0.0))}
         profiles = [made.count(values[rows]) for rows in chosen.values()]
         counts[name] = [[*p["counts"], p["null"]] for p in profiles]
@@ -187,10 +193,12 @@ def _ordinary_windows(starts: Any) -> dict[int, Any]:
 
 def _watched(frame: pl.DataFrame, at: str | None, contract: Contract) -> list[str]:
     skipped = {c.name for c in contract.columns if c.role != "feature" or c.known in ("later", "unsure")}
-    return [name for name in frame.columns if name not in skipped and name != at]
+    names = [name for name in frame.columns if name not in skipped and name != at]
+    # Without a prediction time a time has no age, and times themselves always drift.
+    return [n for n in names if at is not None or frame.schema[n] not in (pl.Datetime, pl.Date)]
 
 
-def _column(series: pl.Series, usual: int) -> tuple[ColumnBins, Any]:
+def _column(series: pl.Series, usual: int, times: pl.Series | None) -> tuple[ColumnBins, Any]:
     """(bins, values): so few bins that `usual` rows a window can be judged."""
     fitting = max(5, int(_NULL_JS**2 * 8 * math.log(2.0) * usual)) if usual else 10_000
     dtype = series.dtype
@@ -201,7 +209,7 @@ def _column(series: pl.Series, usual: int) -> tuple[ColumnBins, Any]:
         kind = "categorical"
     elif dtype in (pl.Datetime, pl.Date):
         kind = "time"
-    values = _array(series, kind)
+    values = _array(series, kind, times)
     if kind == "categorical":
         return ColumnBins(kind, CategoricalBins.from_reference(values, top=min(49, fitting))), values
     return ColumnBins(kind, NumericBins.from_reference(values, n_bins=min(20, fitting))), values

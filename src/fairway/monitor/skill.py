@@ -61,7 +61,7 @@ def update(state: SkillDetector, rows: Sequence[tuple[float, float]]) -> tuple[S
     bets = [share / scale for share in _BETS]
     m, alarmed, highest = list(state.m), 0, state.level
     for p, y in rows:
-        d = (p - y) ** 2 - (state.base - y) ** 2
+        d = float((p - y) ** 2 - (state.base - y) ** 2)
         m = [(x + 1.0) * (1.0 + bet * d) for x, bet in zip(m, bets, strict=True)]
         level = sum(m) / len(m)
         highest = max(highest, level)

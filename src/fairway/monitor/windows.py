@@ -62,10 +62,10 @@ def _add(
 
 def profiles(made: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Profile of each watched column over these predictions; a column they lack counts as null."""
-    result = {}
+    result, ats = {}, [p["at"] for p in rows]
     for name, column in made["columns"].items():
         values = [p["inputs"][name] if name in p["inputs"] else p["looked_up"].get(name) for p in rows]
-        result[name] = ColumnBins.from_dict(column).profile(values)
+        result[name] = ColumnBins.from_dict(column).profile(values, ats)
     return result
 
 

@@ -4,10 +4,8 @@ The rollout itself is the loop's: this returns when the first step has begun.
 """
 
 import json
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -28,6 +26,7 @@ from fairway.rollout.plan import Facts, Plan, chosen_plan, plan_first
 from fairway.runtime.package import materialise, read_manifest
 from fairway.store import audit, schema
 from fairway.store.base import Row, Store
+from fairway.store.gateways import wait_active
 from fairway.store.workspace import Workspace
 
 Call = Callable[[str, bytes], tuple[int, bytes]]
@@ -35,7 +34,6 @@ Wait = Callable[[str, int], object]
 Outcome = Literal["forecast", "dry run", "live", "started", "waiting"]
 
 ACTIVATION_S = 60.0
-HEARTBEAT = timedelta(seconds=3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,14 +72,14 @@ def deploy(
 ) -> DeployResult:
     """Bring a version (default: the newest) before the traffic of its model.
 
-    call(path, body) posts to the served gateway. wait(endpoint, epoch) returns when that epoch is active everywhere
-    (default: polls the gateways' reports). paired_shadow: when the version's own plan can't decide at this traffic,
-    take the one that can.
+    call(path, body) posts to the served gateway. wait(endpoint, epoch) returns when that epoch is active everywhere, or
+    with the names of the gateways that have not followed (default: `store.gateways.wait_active`). paired_shadow: when
+    the version's own plan can't decide at this traffic, take the one that can.
     Raises: VersionNotFound, ModelNotFound; GateFailed when the gate or the staging test says no; RolloutRefused when it
     is champion, when a rollout is open, or when no plan can decide; Unfinished when a gateway does not follow.
     """
     store, now = workspace.store, clock.now()
-    pause: Wait = wait or (lambda endpoint, epoch: wait_active(workspace, endpoint, epoch))
+    follow: Wait = wait or (lambda endpoint, epoch: wait_active(workspace, endpoint, epoch, timeout_s=ACTIVATION_S))
     with store.read() as tx:
         number = version if version is not None else _newest(store, tx, model)
         row = version_row(store, tx, model, number)
@@ -112,7 +110,7 @@ def deploy(
         return result if forecast_only else _with(result, outcome="dry run")
 
     folder = materialise(workspace, row.artifact)
-    checks = _staging_test(workspace, model, number, folder, call, pause, actor)
+    checks = _staging_test(workspace, model, number, folder, call, follow, actor)
     bad = [check for check in checks if check.verdict in ("fail", "unknown")]
     if bad:
         raise GateFailed(
@@ -134,7 +132,7 @@ def deploy(
         lines = (*result.lines, f"{rollout} waits for approval: fairway answer {review} approve --why ...")
         return _with(result, outcome="waiting", rollout=rollout, review=review, checks=checks, lines=lines)
     if epoch is not None:
-        pause(model, epoch)
+        _wait(follow, model, epoch)
     said = _said(model, number, plan, rollout)
     return _with(
         result, outcome="live" if plan.first else "started", rollout=rollout, checks=checks,
@@ -204,7 +202,7 @@ def _staging_test(
             shares=traffic.all_to(version), shadows=[], rollout=None, state=traffic.LIVE,
         )  # fmt: skip
     try:
-        wait(name, epoch)
+        _wait(wait, name, epoch)
         return list(endpoint_test(call, name, folder, 0))
     finally:
         with store.write() as tx:
@@ -229,19 +227,11 @@ def _ask_approval(store: Store, tx: Connection, row: Row, rollout: str, plan: Pl
     )  # fmt: skip
 
 
-def wait_active(workspace: Workspace, endpoint: str, epoch: int, *, timeout_s: float = ACTIVATION_S) -> None:
-    """Return when every gateway with a live heartbeat has activated `epoch`. Raises: Unfinished, naming the others."""
-    deadline, table, store = clock.elapsed() + timeout_s, schema.gateway, workspace.store
-    while True:
-        with store.read() as tx:
-            alive = store.database_now(tx) - HEARTBEAT
-            rows = tx.execute(
-                sa.select(table).where(table.c.workspace == store.workspace, table.c.heartbeat_at >= alive)
-            ).all()
-        behind = [row.gateway for row in rows if row.active.get(endpoint, -1) < epoch]
-        if rows and not behind:
-            return
-        if clock.elapsed() >= deadline:
-            who = ", ".join(behind) or "no gateway is alive"
-            raise Unfinished(f"{endpoint} epoch {epoch} is not active everywhere after {timeout_s:g} s: {who}")
-        time.sleep(0.02)
+def _wait(wait: Wait, endpoint: str, epoch: int) -> None:
+    """Raises: Unfinished, naming the gateways that have not activated the epoch."""
+    behind = wait(endpoint, epoch)
+    if isinstance(behind, list) and behind:
+        raise Unfinished(
+            f"{endpoint} is changed in the store (epoch {epoch}); not active yet on {', '.join(behind)}, which "
+            "go on with what they had; see: fairway status"
+        )

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from fairway import clock
 from fairway.data.log import Observer
-from fairway.errors import FairwayError
+from fairway.errors import FairwayError, Unfinished
 from fairway.process.actuator import read_desired
 from fairway.process.worker import Tick, Worker
 from fairway.runtime import loader, package
@@ -71,10 +71,11 @@ class EmbeddedServing:
         status, _, answer = self._loop.run_until_complete(self._gateway.handle(method, path, {}, body))
         return status, answer
 
-    def wait(self, endpoint: str, epoch: int) -> list[str]:
-        """As `store.gateways.wait_active`: bring the epoch about; the gateways that could not."""
+    def wait(self, endpoint: str, epoch: int) -> None:
+        """Bring the epoch about. Raises: Unfinished with the reason why it could not."""
         self.apply_desired_state()
-        return [] if self._gateway.report()["active"].get(endpoint, -1) >= epoch else [self._gateway.name]
+        if self._gateway.report()["active"].get(endpoint, -1) < epoch:
+            raise Unfinished(f"{endpoint}: epoch {epoch} is not active: {self.failed.get(endpoint, 'unknown')}")
 
     def apply_desired_state(self) -> bool:
         """Prepare and activate what the store says; whether there was something to do."""

@@ -21,6 +21,6 @@ def warm_rows(model: LoadedModel, folder: Path) -> None:
             return
         columns = {c.name: [row.get(c.name) for row in part] for c in model.contract.request_columns}
         at_us: list[Any] = columns.pop(at_name) if at_name in columns else [0] * len(part)
-        scored = scoring.score(model, columns, at_us, None)
+        scored = scoring.score(model, columns, at_us, [None] * len(part))
         if failed := [error for error in scored["errors"] if error]:
             log.warning("a held-out row can't be scored: %s", failed[0])

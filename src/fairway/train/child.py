@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -80,10 +80,10 @@ class Child:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def run(self, target: str, payload: Mapping[str, Any]) -> Any:
+    def run(self, target: str, payload: Mapping[str, Any], *, watch: Callable[[], None] | None = None) -> Any:
         """Call `module:function` with the payload (JSON) in the child; its returned JSON value.
 
-        Raises: ModelCodeError when it raised, exited, was killed, took too long or too much memory. Once only.
+        watch: called about 50 times a second while it works. Raises: ModelCodeError when it raised, exited, was killed, took too long or too much memory. Once only.
         """
         work = {"target": target, "payload": payload, "address_space": self._address_space()}
         assert self._process.stdin is not None
@@ -104,6 +104,8 @@ class Child:
                     f"the project's code ran out of memory: {used:,} MB where {self._limits.memory_mb:,} MB are allowed"
                 )
                 break
+            if watch is not None:
+                watch()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(_POLL_S)
         recorded = self._recorded()

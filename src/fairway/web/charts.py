@@ -149,10 +149,8 @@ def _series(line: Line, scale: _Scale, place: int, *, dots: bool, taken: list[fl
                          f"<title>{escape(text)}</title></circle>")  # fmt: skip
     # Names stand at the right end, moved apart from what is written there already.
     y = scale.y(points[-1][1].value or 0.0)
-    while any(abs(y - other) < 13 for other in taken):
-        y += 13 if y < HEIGHT / 2 else -13
-        if not 0 < y < HEIGHT:
-            break
+    places = sorted((y + 13 * k for k in range(-12, 13)), key=lambda place: abs(place - y))
+    y = next((p for p in places if 0 < p < HEIGHT and all(abs(p - other) >= 13 for other in taken)), y)
     taken.append(y)
     parts.append(f'<text class="name {colour}" x="{WIDTH - _RIGHT + 6}" y="{y + 4:.1f}">{escape(line.name)}</text>')
     return parts

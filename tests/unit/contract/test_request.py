@@ -342,6 +342,9 @@ def test_wrong_feedback_is_refused(value: Any, code: str, field: str | None) -> 
 
 
 def test_the_hot_path_loads_neither_numpy_nor_polars() -> None:
-    code = "import fairway.contract.request, fairway.contract.text, sys; print([m for m in ('numpy','polars','sqlalchemy') if m in sys.modules])"
+    code = (
+        "import fairway.contract.request, fairway.contract.text, sys;"
+        "print([m for m in ('numpy', 'polars', 'sqlalchemy', 'tomlkit') if m in sys.modules])"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

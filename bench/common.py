@@ -29,7 +29,8 @@ def cpu_of(command: Sequence[str], *, cwd: Path | None = None) -> tuple[float, f
     code = (
         "import resource, subprocess, sys, json, time; t = time.perf_counter();"
         "r = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL).returncode; w = time.perf_counter() - t;"
-        "u = resource.getrusage(resource.RUSAGE_CHILDREN); print(json.dumps([w, u.ru_utime + u.ru_stime, u.ru_maxrss / 1024, r]))"
+        "u = resource.getrusage(resource.RUSAGE_CHILDREN);"
+        "print(json.dumps([w, u.ru_utime + u.ru_stime, u.ru_maxrss / 1024, r]))"
     )
     done = subprocess.run([PYTHON, "-c", code, *command], cwd=cwd, capture_output=True, text=True, check=True)
     wall, cpu, peak, status = json.loads(done.stdout.splitlines()[-1])
@@ -60,5 +61,3 @@ def need(name: str) -> Path:
     if not path.exists():
         raise SystemExit(f"skipped: {path.name} is not there (the data sets lie beside the project, not in it)")
     return path
-
-

@@ -69,7 +69,13 @@ def main() -> int:
             replay(target, history, start=START, end=START + timedelta(days=options.days), say=progress)
         say("replayed")
         tell_news(project, told, say)
-        for command in (["status"], ["show", "versions"], ["show", "rollouts"], ["show", "reviews"], ["show", "alarms"]):
+        for command in (
+            ["status"],
+            ["show", "versions"],
+            ["show", "rollouts"],
+            ["show", "reviews"],
+            ["show", "alarms"],
+        ):
             run(project, *command)
         say("done")
         print(

@@ -1,8 +1,8 @@
 """Make the example's tables from the raw flights: what a warehouse would hold, and what the demo sends later.
 
-    data/flights.parquet      the training table: flights of January to April 2014, with their outcome
-    data/departures.parquet   the history of the source table "departures": one event when a flight leaves
-    data/later.parquet        flights, departures and outcomes from May on: the demo sends them one by one
+data/flights.parquet      the training table: flights of January to April 2014, with their outcome
+data/departures.parquet   the history of the source table "departures": one event when a flight leaves
+data/later.parquet        flights, departures and outcomes from May on: the demo sends them one by one
 """
 
 from datetime import timedelta
@@ -20,7 +20,11 @@ def flights(raw: Path = HERE / "data" / "pnwflights14.parquet") -> pl.DataFrame:
     """Every flight with a known schedule (cancelled ones have none in this file), in order of `decide_at`."""
 
     def utc(column: str) -> pl.Expr:
-        return pl.col(column).dt.replace_time_zone(ZONE, ambiguous="earliest", non_existent="null").dt.convert_time_zone("UTC")
+        return (
+            pl.col(column)
+            .dt.replace_time_zone(ZONE, ambiguous="earliest", non_existent="null")
+            .dt.convert_time_zone("UTC")
+        )
 
     return (
         pl.read_parquet(raw)

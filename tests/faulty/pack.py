@@ -31,7 +31,9 @@ class Table:
     model: str
 
 
-def build(table: Table, folder: Path, *, model: str | None = None, settings: str = "", test_share: float = 0.3) -> CheckInput:
+def build(
+    table: Table, folder: Path, *, model: str | None = None, settings: str = "", test_share: float = 0.3
+) -> CheckInput:
     """Train and package `table` with its own model.py or another one; settings: text added to fairway.toml."""
     folder.mkdir(parents=True)
     source, text = model or table.model, table.settings + settings
@@ -104,7 +106,7 @@ def _contract(columns: Mapping[str, str], events: Mapping[str, Mapping[str, str]
 _UTC = pl.Datetime("us", "UTC")
 _PLANS, _REGIONS = ["basic", "plus", "pro"], ["north", "south", "west"]
 
-BINARY_MODEL = '''
+BINARY_MODEL = """
 import polars as pl
 import polars.selectors as cs
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -116,7 +118,7 @@ def features(data: pl.DataFrame) -> pl.DataFrame:
 
 def train(X, y, params):
     return HistGradientBoostingClassifier(max_iter=30, max_leaf_nodes=7, random_state=0, early_stopping=False).fit(X, y)
-'''
+"""
 
 
 def binary(n: int = 900) -> Table:
@@ -155,7 +157,7 @@ def binary(n: int = 900) -> Table:
     return Table(settings, contract, frame, {}, BINARY_MODEL)
 
 
-REGRESSION_MODEL = '''
+REGRESSION_MODEL = """
 import polars as pl
 import polars.selectors as cs
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -169,7 +171,7 @@ def features(data: pl.DataFrame) -> pl.DataFrame:
 
 def train(X, y, params):
     return HistGradientBoostingRegressor(max_iter=30, max_leaf_nodes=7, random_state=0, early_stopping=False).fit(X, y)
-'''
+"""
 
 
 def regression(n: int = 700) -> Table:
@@ -198,11 +200,13 @@ def regression(n: int = 700) -> Table:
             "price": 'type = "float"\nrole = "target"',
         }
     )
-    settings = 'format = 1\nname = "price"\ntask = "regression"\ntarget = "price"\nentity = "id"\n[data]\nsource = "p.csv"\n'
+    settings = (
+        'format = 1\nname = "price"\ntask = "regression"\ntarget = "price"\nentity = "id"\n[data]\nsource = "p.csv"\n'
+    )
     return Table(settings, contract, frame, {}, REGRESSION_MODEL)
 
 
-MULTICLASS_MODEL = '''
+MULTICLASS_MODEL = """
 import polars as pl
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -219,7 +223,7 @@ def train(X, y, params):
 
 def predict(model, X):
     return model.predict_proba(X.to_numpy())
-'''
+"""
 
 
 def multiclass(n: int = 600) -> Table:
@@ -246,7 +250,7 @@ def multiclass(n: int = 600) -> Table:
     return Table(settings, contract, frame, {}, MULTICLASS_MODEL)
 
 
-VIEW_MODEL = '''
+VIEW_MODEL = """
 import polars as pl
 import polars.selectors as cs
 from sklearn.ensemble import HistGradientBoostingClassifier
@@ -265,7 +269,7 @@ def features(data: pl.DataFrame) -> pl.DataFrame:
 
 def train(X, y, params):
     return HistGradientBoostingClassifier(max_iter=20, max_leaf_nodes=7, random_state=0, early_stopping=False).fit(X, y)
-'''
+"""
 
 
 def flights(n: int = 800) -> Table:

@@ -2,13 +2,13 @@
 
 import contextlib
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -22,6 +22,7 @@ from fairway.store.workspace import Workspace
 SERVE = """
 import sys
 from datetime import datetime
+from pathlib import Path
 from pathlib import Path
 from fairway.process.supervisor import serve
 from fairway.store.workspace import Workspace
@@ -97,12 +98,11 @@ def wait_until(condition: Callable[[], bool], within_s: float) -> bool:
 
 
 def alive(pid: int) -> bool:
+    """Whether the process runs; one that has ended and waits for its parent does not."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    with open(f"/proc/{pid}/stat") as file:  # noqa: PTH123
-        return file.read().rpartition(")")[2].split()[0] != "Z"
 
 
 def row(**values: Any) -> dict[str, Any]:

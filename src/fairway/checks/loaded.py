@@ -43,8 +43,9 @@ class Loaded:
     def predict(self, rows: pl.DataFrame, events: Events) -> Outputs:
         return self._model.predict(self._given(rows), events).outputs
 
-    def predict_wire(self, columns: Mapping[str, list[Any]], ats: Sequence[int], events: Events) -> Outputs:
-        return self._model.predict_columns(columns, ats, {}).outputs
+    def predict_wire(self, columns: Mapping[str, list[Any]], ats: Sequence[int]) -> Outputs:
+        nothing_known = [None] * len(ats)
+        return self._model.predict_columns(columns, ats, nothing_known).outputs
 
     def train(self, X: pl.DataFrame, y: pl.Series) -> Callable[[pl.DataFrame], Outputs]:
         # No seed is set between two trainings: what the project itself does not seed is what this is to find.

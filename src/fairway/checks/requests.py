@@ -16,6 +16,7 @@ from fairway.errors import RequestError
 
 SLOW = 5  # METHODS 6f: no answer takes longer than 5 x the p99 budget
 BATCH = 200
+ALONE_S = 0.3
 
 
 Decode = Callable[[bytes], Decoded]
@@ -89,15 +90,19 @@ def _finding(extreme: Extreme, complaint: str, **more: Any) -> dict[str, Any]:
 def _predict(
     subject: Subject, accepted: Sequence[tuple[Extreme, Decoded]], *, now_us: int, classes: int
 ) -> list[dict[str, Any]]:
-    """All at once; only when that goes wrong one by one, to name the culprits."""
-    together = _answers(subject, [decoded for _, decoded in accepted], now_us=now_us, classes=classes)
-    if together is None:
-        return []
-    wrong = []
-    for extreme, decoded in accepted:
+    """One by one, as requests come, while that is quick; then all at once, and one by one again where that fails."""
+    wrong: list[dict[str, Any]] = []
+    began, together = clock.elapsed(), None
+    for place, (extreme, decoded) in enumerate(accepted):
+        if place and together is None and clock.elapsed() - began > ALONE_S:
+            together = _answers(subject, [d for _, d in accepted], now_us=now_us, classes=classes)
+            if together is None:
+                break
         complaint = _answers(subject, [decoded], now_us=now_us, classes=classes)
         if complaint is not None:
             wrong.append(_finding(extreme, complaint))
+    if together is None:
+        return wrong
     return wrong or [_finding(accepted[0][0], f"only together with {len(accepted) - 1} others: {together}")]
 
 
@@ -110,7 +115,7 @@ def _answers(subject: Subject, requests: Sequence[Decoded], *, now_us: int, clas
     ats = [now_us if at is None else at for request in requests for at in request.ats]
     began = clock.elapsed()
     try:
-        outputs = np.asarray(subject.predict_wire(columns, ats, {}), dtype=np.float64)
+        outputs = np.asarray(subject.predict_wire(columns, ats), dtype=np.float64)
     except Exception as error:  # whatever model.py raises is this check's finding
         return f"the model fails: {type(error).__name__}: {error}"
     took, limit = clock.elapsed() - began, SLOW * subject.settings.endpoint.p99.total_seconds()

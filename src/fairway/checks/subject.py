@@ -52,8 +52,8 @@ class Subject(Protocol):
         """The packaged runtime: (n,) or (n, k)."""
         ...
 
-    def predict_wire(self, columns: Mapping[str, list[Any]], ats: Sequence[int], events: Events) -> Outputs:
-        """The packaged runtime on decoded request columns; ats in microseconds."""
+    def predict_wire(self, columns: Mapping[str, list[Any]], ats: Sequence[int]) -> Outputs:
+        """The packaged runtime on decoded request columns, with no events known; ats in microseconds."""
         ...
 
     def train(self, X: pl.DataFrame, y: pl.Series) -> Callable[[pl.DataFrame], Outputs]:

@@ -69,7 +69,8 @@ class CheckInput:
 
 def warm_child(settings: Settings, *, cwd: Path, log: Path) -> Child:
     """The child of the checks, started and importing what it needs: start it while the model is still trained."""
-    limits = Limits(time_s=MOST_S, memory_mb=settings.limits.memory_mb)
+    # One thread: the samples are small, and on a busy machine threads that wait for each other cost seconds.
+    limits = Limits(time_s=MOST_S, memory_mb=settings.limits.memory_mb, threads=1)
     return Child(cwd=cwd, log=log, limits=limits, warm=WARM)
 
 

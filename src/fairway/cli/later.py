@@ -11,9 +11,9 @@ _Anything = Annotated[list[str] | None, typer.Argument(metavar="...")]
 _SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 VERBS = {
-    "score": "predictions for a whole table",
-    "import": "a model from MLflow, a file or a running URL",
-    "export": "all of a model, to use without fairway",
+    "score": "Predictions for a whole table",
+    "import": "A model from MLflow, a file or a running URL",
+    "export": "All of a model, to use without fairway",
 }
 
 

@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from typing import Any
 
 import typer
@@ -21,19 +22,29 @@ from fairway.errors import FairwayError, UsageError
 
 OUR_FAILURE = 70
 
-HELP = """The golden path for machine-learning models: from a table to a guarded endpoint, and the loop that keeps it good.
+HELP = """From a table to a guarded endpoint, and the loop that keeps it good.
 
-  make     new check train diff        run     serve score           outside  import export
+\b
+  make     new check train diff       see      status show
+  run      serve score                prove    backtest
+  move     deploy rollback answer     outside  import export
+                                      keep     admin
 
-  move     deploy rollback answer      see     status show           prove    backtest        keep  admin
-
-THING is churn, churn@3, run-7f3a, rollout-9, alarm-12, review-31, p-01JD..., or a list: runs, reviews. In a project
-folder it is that project. Every command takes --json and --help; errors show their trace with --debug.
+THING is churn, churn@3, run-7f3a, rollout-9, alarm-12, review-31, p-01JD..., or a list: runs, reviews. In a project's
+folder it is that project. Every command takes --json and --help; --debug shows an error's trace.
 """
+
+ORDER = (
+    "new", "check", "train", "diff", "serve", "score", "deploy", "rollback", "answer", "status", "show", "backtest",
+    "import", "export", "admin",
+)  # fmt: skip
 
 
 class Verbs(TyperGroup):
-    """Knows the nearest verb when the one asked for is none."""
+    """Lists the verbs in the order of the path, and knows the nearest one when what was asked for is none."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
@@ -94,7 +105,7 @@ def call(argv: list[str]) -> int:
         code = app(args=argv, standalone_mode=False)
         return code if isinstance(code, int) else 0
     except FairwayError as error:
-        _report(str(error), error.code, error.field, argv, trace=debug)
+        _report(str(error), error.code, error.field, argv, trace=debug, notes=getattr(error, "__notes__", ()))
         return error.exit_code
     except typer.Abort:
         progress("stopped; nothing more was done")
@@ -119,10 +130,12 @@ def _lower_first(text: str) -> str:
     return text[:1].lower() + text[1:]
 
 
-def _report(message: str, code: str, field: str | None, argv: list[str], *, trace: bool) -> None:
+def _report(
+    message: str, code: str, field: str | None, argv: list[str], *, trace: bool, notes: Sequence[str] = ()
+) -> None:
     if trace:
         traceback.print_exc()
-    progress(message)
+    progress("\n".join([message, *notes]))
     if "--json" in argv:
         import json
 

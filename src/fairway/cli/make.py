@@ -1,4 +1,165 @@
-"""`new`, `check`, `train` and `diff`."""
+"""`new`, `check`, `train` and `diff`: what is made, and how two of it differ."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
 import typer
+
+from fairway.cli.terminal import JsonFlag, emit, progress, table
+from fairway.cli.things import actor, project_for, workspace_here
+from fairway.errors import FairwayError
+from fairway.web.words import count, length, metric_name, number, plain, short
+
+if TYPE_CHECKING:
+    from fairway.data.project import Project
+    from fairway.path.steps import StepLine
+    from fairway.path.train import TrainResult
+
+Thing = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default this project.")]
+
+
 def register(app: typer.Typer) -> None:
-    pass
+    app.command("train")(train)
+    app.command("diff")(diff)
+
+
+# -- train -----------------------------------------------------------------------------------------------------------
+
+
+def train(
+    thing: Thing = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split's draws, the training and the checks.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """From data to a tested version. Never changes traffic."""
+    from fairway.path.train import train as run_train
+
+    project = project_for(thing)
+    by = actor(project.workspace).name
+    try:
+        result = run_train(project, actor=by, seed=seed, say=say_step)
+    except FairwayError as error:
+        _note_failed(project, error)
+        raise
+    emit({**result.as_dict(), "may_be_deployed": result.verdict == "pass"}, json=json, lines=lambda: trained(result))
+    if result.verdict == "fail":
+        raise typer.Exit(1)
+    if result.verdict == "ask":
+        raise typer.Exit(3)
+
+
+def say_step(line: "StepLine") -> None:
+    """ "  snapshot   7,043 rows, 21 columns      data-16320c   0.1 s" """
+    name = short(line.id) if line.id.startswith("data-") else ""
+    took = "as before" if line.cached else f"{line.seconds:.1f} s"
+    progress(f"  {line.name:<10} {line.text[:60]:<60} {name:<11} {took:>9}".rstrip())
+
+
+def _note_failed(project: "Project", error: FairwayError) -> None:
+    """Say with the error which run failed, where its log is, and what still serves."""
+    from fairway.registry import show as read
+
+    store, model = project.workspace.store, project.settings.name
+    failed = [run for run in read.runs(store, model=model) if run["status"] == "failed"]
+    if not failed or failed[0]["error"] != str(error)[:2000]:
+        return
+    run, seconds = failed[0]["run"], failed[0]["seconds"]
+    took = length(timedelta(seconds=seconds)) if seconds >= 10 else f"{seconds:.1f} s"
+    endpoint = read.endpoint(store, model)
+    champion = endpoint["champion"] if endpoint else None
+    stays = f"{model}@{champion} stays champion." if champion else "Nothing was registered."
+    error.add_note(f"{run} failed after {took}; log: fairway show {run} --log. {stays}")
+
+
+def trained(result: "TrainResult") -> list[str]:
+    name = f"{result.model}@{result.version}"
+    lines = ["", *metric_table(result.metrics), ""] if result.metrics else [""]
+    shown = [c for c in result.checks if c.verdict != "pass"]
+    lines += table([[f"  {c.name}", c.verdict, c.summary] for c in shown], gap=3)
+    lines += [f"  runtime   {runtime(result)}", ""]
+    failed = [c for c in result.checks if c.verdict in ("fail", "unknown")]
+    if result.verdict == "fail":
+        what = f"{len(failed)} of {count(len(result.checks), 'check')} failed"
+        lines.append(f"{name} is registered but may not be deployed: {what}.")
+        lines += [f"Repeat just this:  {c.repeat}" for c in failed[:3] if c.repeat]
+    elif result.verdict == "ask":
+        lines.append(f"{name} waits for a person: at risk high, checks that had too few rows are not taken as passed.")
+    else:
+        again = "" if result.new else " Nothing has changed since: it is the version that was there."
+        lines.append(f"{name} may be deployed.{again}   Report: {shortest(result.report)}")
+    if result.verdict != "pass":
+        lines.append(f"Report: {shortest(result.report)}")
+    else:
+        lines.append("Next: fairway serve  (in another terminal), then  fairway deploy")
+    return lines
+
+
+SHOWN = {"binary": ("auc", "accuracy"), "multiclass": ("accuracy", "log_loss"), "regression": ("mae", "r2")}
+
+
+def metric_table(evaluation: dict[str, Any]) -> list[str]:
+    """This version and its rivals on the same rows: the first metric with its interval, and a second one."""
+    first, second = SHOWN[evaluation["task"]]
+    rows = [["", metric_name(first), "95 % interval", metric_name(second)]]
+    rows.append(["this version", *_figures(evaluation["metrics"], first, second)])
+    for name, rival in evaluation["comparisons"].items():
+        rows.append([name, *_figures(rival["metrics"], first, second), _difference(rival, first)])
+    return table(rows, indent="  ", gap=3, right=[1, 3])
+
+
+def _figures(metrics: dict[str, Any], first: str, second: str) -> list[str]:
+    one, two = metrics.get(first) or {}, metrics.get(second) or {}
+    low, high = one.get("low"), one.get("high")
+    span = f"{number(low)} - {number(high)}" if low is not None and high is not None else ""
+    return [number(one.get("value")), span, number(two.get("value"))]
+
+
+def _difference(rival: dict[str, Any], metric: str) -> str:
+    found = rival["differences"].get(metric) or {}
+    if found.get("value") is None or found.get("low") is None:
+        return ""
+    said = {"better": "better", "worse": "worse", "neither": "no difference shown"}[rival["shown"]]
+    return f"{said}: {metric_name(metric)} differs by {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+
+
+def runtime(result: "TrainResult") -> str:
+    """ "treelite: 0.03 ms a row instead of 1.4 ms, equal to 4e-16 ..." """
+    kind, took = result.runtime["kind"], result.ms_per_row
+    reason = str(result.runtime.get("reason") or "")
+    python = took.get("python")
+    speed = f"{took[kind]:.2g} ms a row" if kind in took else ""
+    if kind in took and python is not None and kind != "python":
+        speed += f" instead of {python:.2g} ms"
+    return f"{kind}: " + ", ".join(part for part in (speed, reason) if part)
+
+
+def shortest(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd().resolve()))
+    except ValueError:
+        return str(path)
+
+
+# -- diff ------------------------------------------------------------------------------------------------------------
+
+
+def diff(
+    one: Annotated[str, typer.Argument(help="A version, run or dataset: churn@1, run-7f3a, data-16320c.")],
+    other: Annotated[str, typer.Argument(help="Another of the same kind.")],
+    json: JsonFlag = False,
+) -> None:
+    """What differs between two versions, runs or datasets."""
+    from fairway.registry.differences import between
+
+    found = between(workspace_here(), one, other)
+
+    def lines() -> list[str]:
+        if not found["differences"]:
+            return [f"{one} and {other}: no difference in data, contract, code, environment, settings or results"]
+        rows = [["", one, other]]
+        rows += [[d["what"], plain(d["one"])[:50], plain(d["other"])[:50]] for d in found["differences"]]
+        return table(rows, indent="  ", gap=3)
+
+    emit(found, json=json, lines=lines)

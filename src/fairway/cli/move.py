@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from fairway.store.workspace import Workspace
 
 _LOOK_S = 1.0
-_ANSWER_S = 60.0  # one request of the staging test
+NOTHING_SERVES = "Nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve"
 
 Thing = Annotated[str | None, typer.Argument(metavar="[MODEL[@N]]", help="By default this project's newest version.")]
 
@@ -60,10 +60,9 @@ def deploy(
         refuse_changed_code(workspace, named.model)
     from fairway.path.deploy import deploy as deploy_version
 
-    if not (forecast or dry_run):
-        _served(workspace)
+    call = _no_call if forecast or dry_run else _call(workspace)
     result = deploy_version(
-        workspace, named.model, named.version, actor=by.name, call=make_call(workspace), forecast_only=forecast,
+        workspace, named.model, named.version, actor=by.name, call=call, forecast_only=forecast,
         dry_run=dry_run, paired_shadow=paired_shadow,
     )  # fmt: skip
     emit(result.as_dict(), json=json, lines=lambda: deploy_lines(result))
@@ -78,36 +77,18 @@ def _workspace() -> "Workspace":
     return project.workspace if project is not None else workspace_here()
 
 
-def _served(workspace: "Workspace") -> dict[str, Any]:
+def _call(workspace: "Workspace") -> "Call":
+    """The served gateway's. Raises: NotServed, also when serve.json is that of a supervisor that was killed."""
+    from fairway.path.served import served_call
     from fairway.store.gateways import is_served
 
-    served = is_served(workspace)
-    if served is None:
-        raise NotServed(
-            "Nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve"
-        )
-    return served
+    if is_served(workspace) is None:
+        raise NotServed(NOTHING_SERVES)
+    return served_call(workspace)
 
 
-def make_call(workspace: "Workspace") -> "Call":
-    """`call(path, body)` to the served gateway, with the workspace's own token. Raises: NotServed when called."""
-    import httpx
-
-    client: list[tuple[httpx.Client, str]] = []
-
-    def call(path: str, body: bytes) -> tuple[int, bytes]:
-        if not client:
-            served = _served(workspace)
-            headers = {"Authorization": f"Bearer {workspace.token()}", "Content-Type": "application/json"}
-            client.append((httpx.Client(headers=headers, timeout=_ANSWER_S, trust_env=False), str(served["predict"])))
-        http, url = client[0]
-        try:
-            answer = http.post(url + path, content=body)
-        except httpx.TransportError as exc:
-            raise NotServed(f"the gateway at {url} does not answer: {exc or type(exc).__name__}") from exc
-        return answer.status_code, answer.content
-
-    return call
+def _no_call(path: str, body: bytes) -> tuple[int, bytes]:
+    raise NotServed(NOTHING_SERVES)
 
 
 def refuse_changed_code(workspace: "Workspace", model: str) -> None:
@@ -135,8 +116,8 @@ def refuse_changed_code(workspace: "Workspace", model: str) -> None:
     if changed:
         version = f"{model}@{newest['version']}"
         raise UsageError(
-            f"{', '.join(changed[:3])} {'has' if len(changed) == 1 else 'have'} changed since {version} was trained, and "
-            f"deploy never trains. Train it: fairway train.  Or deploy what exists: fairway deploy {version}"
+            f"{', '.join(changed[:3])} {'has' if len(changed) == 1 else 'have'} changed since {version} was trained, "
+            f"and deploy never trains. Train it: fairway train.  Or deploy what exists: fairway deploy {version}"
         )
 
 
@@ -193,7 +174,15 @@ def _open_rollout(workspace: "Workspace", model: str, version: int | None) -> st
 
 
 def _change(
-    workspace: "Workspace", model: str, *, by: Any, pause: bool, resume: bool, why: str | None, json: bool, dry_run: bool
+    workspace: "Workspace",
+    model: str,
+    *,
+    by: Any,
+    pause: bool,
+    resume: bool,
+    why: str | None,
+    json: bool,
+    dry_run: bool,
 ) -> None:
     from fairway.rollout import controller
     from fairway.web import actions
@@ -274,7 +263,9 @@ def rollback(
 
 def rollback_lines(moved: dict[str, Any]) -> list[str]:
     model, before, to = moved["model"], moved["before"], moved["to"]
-    where = f"on {moved['gateways']} gateways" if moved["gateways"] else "in the store; nothing serves this workspace now"
+    where = (
+        f"on {moved['gateways']} gateways" if moved["gateways"] else "in the store; nothing serves this workspace now"
+    )
     line = f"{model}: {before} -> {to if to is not None else 'no champion'} in {moved['seconds']:.1f} s {where}."
     if to is None:
         line += " With nothing older, callers get 503 with code no_champion."

@@ -1,6 +1,6 @@
 """The read models as lines for a person: one function per kind of thing. Pure: values in, lines out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fairway import clock
@@ -159,7 +159,7 @@ def run(found: Json) -> list[str]:
         lines.append(f"  log: fairway show {found['run']} --log")
     lines += table(
         [
-            [step["name"], str(step.get("summary") or ""), f"{step.get('seconds', 0):.1f} s",
+            [step["name"], str(step.get("text", "")), f"{step.get('seconds', 0):.1f} s",
              "cached" if step.get("cached") else ""]
             for step in found["steps"]
         ],
@@ -293,33 +293,45 @@ def review(found: Json) -> list[str]:
 # -- lists and plain fields ------------------------------------------------------------------------------------------
 
 
+def _move(r: Json) -> str:
+    return f"{r['champion'] or 'none'} -> {r['challenger']}"
+
+
+LISTS: dict[str, tuple[list[str], Callable[[Json], list[str]]]] = {
+    "models": (["MODEL", "LIVE", "TRAFFIC", "LIVE METRIC (95 %)", "STATE", "MISSING"], model_row),
+    "runs": (
+        ["RUN", "MODEL", "STATUS", "VERSION", "CAUSE", "STARTED"],
+        lambda r: [r["run"], r["model"], r["status"], r["version"] or "-", r["cause"], local(r["started_at"])],
+    ),
+    "versions": (
+        ["VERSION", "VERDICT", "METRICS", "DATA", "MADE", "BY"],
+        lambda v: [f"{v['model']}@{v['version']}", v["verdict"], metrics_short(v["metrics"]),
+                   short(v["dataset"] or "-"), local(v["created_at"]), v["author"]],
+    ),
+    "rollouts": (
+        ["ROLLOUT", "MODEL", "MOVE", "PHASE", "STARTED", "ENDED"],
+        lambda r: [r["rollout"], r["model"], _move(r), r["phase"], local(r["started_at"]), local(r["ended_at"])],
+    ),
+    "alarms": (
+        ["ALARM", "MODEL", "SEVERITY", "WHAT", "OPENED", "CLOSED"],
+        lambda a: [a["alarm"], a["model"], a["severity"], f"{a['kind']}: {a['subject']}", local(a["opened_at"]),
+                   local(a["closed_at"])],
+    ),
+    "reviews": (
+        ["REVIEW", "MODEL", "QUESTION", "FOR", "OPENED", "ANSWER"],
+        lambda r: [r["review"], r["model"], r["question"], r["assignee"], local(r["opened_at"]), r["answer"] or "open"],
+    ),
+}  # fmt: skip
+
+
 def listing(kind: str, found: Sequence[Any]) -> list[str]:
+    """A list as a table; of what has no table, each as its fields."""
     if not found:
         return [f"no {kind}"]
-    if kind == "models":
-        head = ["MODEL", "LIVE", "TRAFFIC", "LIVE METRIC (95 %)", "STATE", "MISSING"]
-        return table([head, *(model_row(line) for line in found)], gap=3)
-    if kind == "runs":
-        head = ["RUN", "MODEL", "STATUS", "VERSION", "CAUSE", "STARTED"]
-        return table([head, *([r["run"], r["model"], r["status"], r["version"] or "-", r["cause"], local(r["started_at"])]
-                              for r in found)])  # fmt: skip
-    if kind == "versions":
-        head = ["VERSION", "VERDICT", "METRICS", "DATA", "MADE", "BY"]
-        return table([head, *([f"{v['model']}@{v['version']}", v["verdict"], metrics_short(v["metrics"]),
-                               short(v["dataset"] or "-"), local(v["created_at"]), v["author"]] for v in found)])  # fmt: skip
-    if kind == "rollouts":
-        head = ["ROLLOUT", "MODEL", "MOVE", "PHASE", "STARTED", "ENDED"]
-        return table([head, *([r["rollout"], r["model"], f"{r['champion'] or 'none'} -> {r['challenger']}", r["phase"],
-                               local(r["started_at"]), local(r["ended_at"])] for r in found)])  # fmt: skip
-    if kind == "alarms":
-        head = ["ALARM", "MODEL", "SEVERITY", "WHAT", "OPENED", "CLOSED"]
-        return table([head, *([a["alarm"], a["model"], a["severity"], f"{a['kind']}: {a['subject']}",
-                               local(a["opened_at"]), local(a["closed_at"])] for a in found)])  # fmt: skip
-    if kind == "reviews":
-        head = ["REVIEW", "MODEL", "QUESTION", "FOR", "OPENED", "ANSWER"]
-        return table([head, *([r["review"], r["model"], r["question"], r["assignee"], local(r["opened_at"]),
-                               r["answer"] or "open"] for r in found)])  # fmt: skip
-    return [line for item in found for line in (fields(item) if isinstance(item, dict) else [str(item)])]
+    if kind not in LISTS:
+        return [line for item in found for line in (fields(item) if isinstance(item, dict) else [str(item)])]
+    head, row = LISTS[kind]
+    return table([head, *(row(item) for item in found)])
 
 
 def metrics_short(found: Any) -> str:

@@ -29,9 +29,7 @@ def serve(
 
     workspace = workspace_here()
     start = parse_time(virtual_clock, option="--virtual-clock") if virtual_clock else None
-    supervisor.serve(
-        workspace, port=port, console_port=console_port, gateways=gateways, virtual_clock=start, say=say
-    )
+    supervisor.serve(workspace, port=port, console_port=console_port, gateways=gateways, virtual_clock=start, say=say)
 
 
 def backtest(

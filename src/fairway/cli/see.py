@@ -1,5 +1,6 @@
 """`status` and `show`: reads only."""
 
+import dataclasses
 from typing import Annotated, Any
 
 import typer
@@ -23,6 +24,7 @@ def status(
 ) -> None:
     """What needs you: this project, or all models."""
     from fairway.registry import show as read
+    from fairway.store.gateways import is_served
 
     project = project_here() if thing is None else None
     workspace = project.workspace if project is not None else workspace_here()
@@ -30,21 +32,8 @@ def status(
     if project is not None and len(known := read.models(workspace.store)) == 1 and known == [project.settings.name]:
         name = project.settings.name
     found = read.status(workspace.store, model=name)
-    found["serving"] = serving(workspace.folder)
+    found["serving"] = is_served(workspace)
     emit(found, json=json, lines=lambda: pages.status(found))
-
-
-def serving(folder: Any) -> dict[str, Any] | None:
-    """What serve.json says, while the supervisor that wrote it lives."""
-    import json as json_module
-    import os
-
-    try:
-        record: dict[str, Any] = json_module.loads((folder / "serve.json").read_text())
-        os.kill(int(record["pid"]), 0)
-    except (OSError, ValueError, KeyError):
-        return None
-    return record
 
 
 def show(
@@ -94,10 +83,6 @@ def show(
         from fairway.data.log import find
 
         prediction = find(workspace, thing)
-        if prediction is None:
-            raise ThingNotFound(
-                f"no prediction {thing!r} in the folded log; the newest take a few seconds to get there"
-            )
         emit(prediction, json=json, lines=lambda: pages.fields(prediction))
     else:
         named = parse_model(thing)

@@ -110,10 +110,8 @@ def _misfits(
             ContractViolation, f'{shown} is none of the declared values, and unseen = "reject"', bad, column, where
         )
     if column.type == "category":
-        close = nearest(str(raw[place]), column.values)
-        raise _refusal(
-            DataError, f"{shown} is no class of the target{f'; {close}?' if close else ''}", bad, column, where
-        )
+        close = nearest(str(raw[place]), column.values) or ""
+        raise _refusal(DataError, f"{shown} is no class of the target{close and f'; {close}?'}", bad, column, where)
     raise _refusal(DataError, f"{shown} is not {wrong}", bad, column, where, hint)
 
 

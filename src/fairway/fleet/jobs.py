@@ -1,27 +1,24 @@
 """Runs one claimed job of the loop, in the child process that the worker started for it."""
 
-import http.client
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import urlsplit
 
 import sqlalchemy as sa
 
 from fairway import clock
 from fairway.data.project import project_of
-from fairway.errors import FairwayError, NotServed
+from fairway.errors import FairwayError
 from fairway.fleet import retrain
 from fairway.monitor.resolved import settings_of
 from fairway.path.deploy import Call, Wait, deploy
+from fairway.path.served import served_call
 from fairway.path.train import train
 from fairway.rollout import asks, controller
 from fairway.store import jobs, schema
-from fairway.store.gateways import is_served
 from fairway.store.jobs import Claim
 from fairway.store.workspace import Workspace
 
 ACTOR = "fairway"
-CALL_S = 60.0
 
 
 def run_job(workspace: Workspace, claim: Claim, *, call: Call | None = None, wait: Wait | None = None) -> bool:
@@ -52,7 +49,8 @@ def _train(workspace: Workspace, claim: Claim) -> bool:
             found = {
                 "run": made.run,
                 "version": made.version,
-                "verdict": made.verdict,
+                # Without anything new, training gives the version that is there already: no candidate.
+                "verdict": made.verdict if made.new else "same",
                 "failed": [c.name for c in made.checks if c.verdict in ("fail", "unknown")],
             }
     with store.write() as tx:
@@ -113,23 +111,3 @@ def _deploy(workspace: Workspace, claim: Claim, call: Call, wait: Wait | None) -
                 assignee=settings.owner, now=now, due_at=now + retrain.ANSWER_IN,
             )  # fmt: skip
         return True
-
-
-def served_call(workspace: Workspace) -> Call:
-    """POST to what serves this workspace, with its owner's token. Raises: NotServed."""
-    served = is_served(workspace)
-    if served is None:
-        raise NotServed("nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve")
-    where, token = urlsplit(served["predict"]), workspace.token()
-
-    def call(route: str, body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection(str(where.hostname), where.port, timeout=CALL_S)
-        try:
-            headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
-            connection.request("POST", route, body, headers)
-            answer = connection.getresponse()
-            return answer.status, answer.read()
-        finally:
-            connection.close()
-
-    return call

@@ -6,7 +6,9 @@ Every part is one transaction of its own and finds nothing to do when it is repe
 """
 
 import json
+from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 
 import sqlalchemy as sa
 from sqlalchemy import Connection
@@ -17,7 +19,8 @@ from fairway.data.labels import match_labels
 from fairway.fleet import retrain, reviews
 from fairway.monitor import alarms, drift, performance, windows
 from fairway.monitor.losses import Labels
-from fairway.monitor.resolved import settings_of, version_row
+from fairway.monitor.performance import HeldOut, held_out
+from fairway.monitor.resolved import settings_from, version_row
 from fairway.rollout import controller, sums, traffic
 from fairway.runtime.package import read_manifest
 from fairway.store import schema
@@ -40,16 +43,39 @@ def tick(workspace: Workspace, now: datetime) -> bool:
     """Do all that is due at `now`; True if anything was written. Call until False to settle."""
     store = workspace.store
     changed = _labels(store, now)
-    for endpoint in live_endpoints(store):
+    endpoints = live_endpoints(store)
+    for endpoint in endpoints:
         changed |= _performance(workspace, endpoint, now)
-    changed |= _windows(store, now)
-    for endpoint in live_endpoints(store):
+    changed |= _windows(workspace, now)
+    for endpoint in endpoints:
         changed |= _measure_windows(workspace, endpoint, now)
-    changed |= controller.tick(store, now)
-    for endpoint in live_endpoints(store):
-        changed |= _retrain(store, endpoint, now)
+    if controller.tick(store, now):
+        changed, endpoints = True, live_endpoints(store)  # a champion may have come or gone
+    for endpoint in endpoints:
+        changed |= _retrain(workspace, endpoint, now)
     changed |= reviews.due(store, now)
     return changed
+
+
+@dataclass(frozen=True)
+class _Version:
+    """What the loop needs of a version; it never changes, so it is read once. losses: reference windows' means."""
+
+    settings: Settings
+    labels: Labels
+    held_out: HeldOut
+    losses: tuple[dict[str, float], ...]
+
+
+@lru_cache(maxsize=256)
+def _version(workspace: Workspace, model: str, number: int) -> _Version:
+    with workspace.store.read() as tx:
+        row = version_row(workspace.store, tx, model, number)
+    settings, manifest = settings_from(row.settings), read_manifest(workspace.blobs.get(row.artifact))
+    digest = manifest.files.get("reference.json")
+    made = json.loads(workspace.blobs.get(digest)) if digest else {}
+    labels = Labels.of(settings, manifest.classes)
+    return _Version(settings, labels, held_out(row.metrics), tuple(made.get("losses", ())))
 
 
 def live_endpoints(store: Store) -> list[Row]:
@@ -71,30 +97,28 @@ def live_endpoints(store: Store) -> list[Row]:
 
 
 def _labels(store: Store, now: datetime) -> bool:
+    table = schema.label
+    with store.read() as tx:
+        waiting = sa.select(table.c.prediction).where(table.c.workspace == store.workspace, table.c.matched.is_(False))
+        if tx.execute(waiting.limit(1)).first() is None:
+            return False
     with store.write() as tx:
         return bool(match_labels(store, tx, now))
 
 
-def _champion(workspace: Workspace, tx: Connection, endpoint: Row) -> tuple[Row, Settings, Labels]:
-    version = version_row(workspace.store, tx, endpoint.model, endpoint.champion)
-    settings = settings_of(workspace.store, tx, endpoint.model, endpoint.champion)
-    classes = read_manifest(workspace.blobs.get(version.artifact)).classes if settings.task == "multiclass" else ()
-    return version, settings, Labels.of(settings, classes)
-
-
 def _performance(workspace: Workspace, endpoint: Row, now: datetime) -> bool:
     """Matured, labelled rows enter the champion's detectors and the rollout's primary sums, each once."""
-    store = workspace.store
+    store, version = workspace.store, _version(workspace, endpoint.model, endpoint.champion)
+    settings, labels = version.settings, version.labels
+    if settings.label_delay is None:
+        return False
     with store.read() as tx:
-        version, settings, labels = _champion(workspace, tx, endpoint)
-        if settings.label_delay is None:
-            return False
-        if not performance.matured(store, tx, endpoint.endpoint, settings.label_delay, now):
+        if not performance.any_matured(store, tx, endpoint.endpoint, settings.label_delay, now):
             return False
     with store.write() as tx:
         rows = performance.matured(store, tx, endpoint.endpoint, settings.label_delay, now)
         performance.judge_rows(
-            store, tx, model=endpoint.model, version=version.version, metrics=version.metrics, settings=settings,
+            store, tx, model=endpoint.model, version=endpoint.champion, reference=version.held_out, settings=settings,
             labels=labels, rows=rows, now=now,
         )  # fmt: skip
         sums.fold_matured(store, tx, rows, now)
@@ -105,45 +129,43 @@ def _performance(workspace: Workspace, endpoint: Row, now: datetime) -> bool:
     return True
 
 
-def _windows(store: Store, now: datetime) -> bool:
+def _windows(workspace: Workspace, now: datetime) -> bool:
+    store, table = workspace.store, schema.endpoint
     with store.read() as tx:
         due = windows.due(store, tx, now)
     for row in due:
         with store.write() as tx:
-            table = schema.endpoint
             champion = tx.scalar(
                 sa.select(table.c.champion).where(table.c.workspace == store.workspace, table.c.endpoint == row.model)
             )
             number = champion if champion is not None else int(row.profile["reference"])
-            drift.close_window(store, tx, row, settings_of(store, tx, row.model, number), now)
+            drift.close_window(store, tx, row, _version(workspace, row.model, number).settings, now)
     return bool(due)
 
 
 def _measure_windows(workspace: Workspace, endpoint: Row, now: datetime) -> bool:
     """Windows whose labels have matured get their live metric."""
-    store = workspace.store
+    store, version = workspace.store, _version(workspace, endpoint.model, endpoint.champion)
     with store.read() as tx:
-        version, settings, labels = _champion(workspace, tx, endpoint)
-        due = performance.due_windows(store, tx, model=endpoint.model, settings=settings, now=now)
-    if not due:
-        return False
-    manifest = read_manifest(workspace.blobs.get(version.artifact))
-    digest = manifest.files.get("reference.json")
-    made = json.loads(workspace.blobs.get(digest)) if digest else {}
-    with store.write() as tx:
-        for row in due:
+        due = performance.due_windows(store, tx, model=endpoint.model, settings=version.settings, now=now)
+    for row in due:
+        with store.write() as tx:
             performance.judge_window(
-                store, tx, row, version=version.version, settings=settings, labels=labels,
-                reference=made.get("losses", []), now=now,
+                store, tx, row, version=endpoint.champion, settings=version.settings, labels=version.labels,
+                reference=version.losses, now=now,
             )  # fmt: skip
-    return True
+    return bool(due)
 
 
-def _retrain(store: Store, endpoint: Row, now: datetime) -> bool:
+def _retrain(workspace: Workspace, endpoint: Row, now: datetime) -> bool:
+    store, settings = workspace.store, _version(workspace, endpoint.model, endpoint.champion).settings
+    with store.read() as tx:
+        if not retrain.anything(store, tx, endpoint, settings, now):
+            return False
     with store.write() as tx:
         changed = False
         for alarm in alarms.open_alarms(store, tx, model=endpoint.model, kind="performance"):
             if alarm.evidence.get("version") != endpoint.champion:
                 alarms.close(store, tx, alarm.alarm, now=now, why=f"@{endpoint.champion} is the champion now")
                 changed = True
-        return retrain.act(store, tx, endpoint, now) or changed
+        return retrain.act(store, tx, endpoint, settings, now) or changed

@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from fairway import clock
 from fairway.contract.settings import Settings
 from fairway.monitor import alarms
-from fairway.monitor.resolved import settings_of, version_row
+from fairway.monitor.resolved import settings_of
 from fairway.rollout import asks, controller
 from fairway.store import jobs, schema
 from fairway.store.base import Row, Store
@@ -69,10 +69,17 @@ def submit(store: Store, tx: Connection, model: str, *, cause: str) -> str | Non
     return jobs.submit(store, tx, kind="train", key=model, payload={"model": model, "cause": cause})
 
 
-def act(store: Store, tx: Connection, endpoint: Row, now: datetime) -> bool:
+def anything(store: Store, tx: Connection, endpoint: Row, settings: Settings, now: datetime) -> bool:
+    """Whether there may be something to do: an open performance alarm, or an age that is reached. Only reads."""
+    if alarms.open_alarms(store, tx, model=endpoint.model, kind="performance"):
+        return True
+    every = settings.retrain.every
+    return every is not None and now >= last_attempt(store, tx, endpoint) + every
+
+
+def act(store: Store, tx: Connection, endpoint: Row, settings: Settings, now: datetime) -> bool:
     """Start what is due for one live model; True if anything was written."""
-    model, version = endpoint.model, endpoint.champion
-    settings = settings_of(store, tx, model, version)
+    model = endpoint.model
     waiting = [a for a in alarms.open_alarms(store, tx, model=model, kind="performance") if a.severity == "alarm"]
     if waiting and settings.retrain.on_alarm and not asked_enough(store, tx, model, waiting[0].alarm):
         if allowed(store, tx, model, settings, now) is None:
@@ -90,8 +97,13 @@ def act(store: Store, tx: Connection, endpoint: Row, now: datetime) -> bool:
 
 def last_attempt(store: Store, tx: Connection, endpoint: Row) -> datetime:
     """Row 9: age counts from the champion's training or, when candidates failed since, from the last of them."""
-    made = version_row(store, tx, endpoint.model, endpoint.champion).created_at
-    newest: datetime = max([made, *(row.queued_at for row in attempts(store, tx, endpoint.model))])
+    table = schema.version
+    made = tx.scalar(
+        sa.select(table.c.created_at).where(
+            table.c.workspace == store.workspace, table.c.model == endpoint.model, table.c.version == endpoint.champion
+        )
+    )
+    newest: datetime = max([*filter(None, [made]), *(row.queued_at for row in attempts(store, tx, endpoint.model))])
     return newest
 
 
@@ -109,10 +121,13 @@ def passed(result: Mapping[str, Any] | None) -> bool:
 def after_training(store: Store, tx: Connection, model: str, cause: str, result: Mapping[str, Any]) -> None:
     """What follows a finished training: the rollout of a candidate that passed, or a question with the evidence.
 
-    result: run, version (None when nothing was registered), verdict, failed (names of checks), error.
+    result: run, version (None when nothing was registered), verdict ("same": nothing new to learn from), failed (names
+    of checks), error.
     """
     now = clock.now()
     version = result.get("version")
+    if result["verdict"] == "same" and cause == "schedule":
+        return  # the next period asks again
     if version is not None and result["verdict"] == "pass":
         jobs.submit(store, tx, kind="deploy", key=model, payload={"model": model, "version": version, "cause": cause})
         return
@@ -120,7 +135,10 @@ def after_training(store: Store, tx: Connection, model: str, cause: str, result:
     settings = settings_of(store, tx, model, champion if champion is not None else int(version or 1))
     failing = [row for row in attempts(store, tx, model) if row.payload["cause"] == cause and not passed(row.result)]
     what = f"{model}@{version}" if version is not None else result.get("run") or "a retrain"
-    if version is not None and result["verdict"] == "ask":
+    if result["verdict"] == "same":
+        question = f"retraining gives {what} again: there is nothing new to learn from. What now?"
+        choices = dict(CHOICES)
+    elif version is not None and result["verdict"] == "ask":
         question = f"{what} passed with too little evidence in some checks. Deploy it?"
         choices = {"deploy": f"start the rollout of {what}", "keep": CHOICES["keep"]}
     else:

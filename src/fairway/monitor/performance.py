@@ -56,13 +56,22 @@ def held_out(metrics: Mapping[str, Any]) -> HeldOut:
 # -- which rows ------------------------------------------------------------------------------------------------------
 
 
+def any_matured(store: Store, tx: Connection, endpoint: str, label_delay: timedelta, now: datetime) -> bool:
+    """Whether `matured` would find a row."""
+    return tx.execute(_matured(store, endpoint, label_delay, now).limit(1)).first() is not None
+
+
 def matured(store: Store, tx: Connection, endpoint: str, label_delay: timedelta, now: datetime) -> list[Json]:
     """Labelled predictions whose outcome window has closed and that were not judged yet, in order of time.
 
     The caller judges them and marks them (`mark`) in one transaction, so that each enters the sums once.
     """
+    return [dict(row._mapping) for row in tx.execute(_matured(store, endpoint, label_delay, now))]
+
+
+def _matured(store: Store, endpoint: str, label_delay: timedelta, now: datetime) -> sa.Select[Any]:
     table = schema.prediction
-    rows = tx.execute(
+    return (
         sa.select(table)
         .where(
             table.c.workspace == store.workspace, table.c.endpoint == endpoint, table.c.judged_at.is_(None),
@@ -70,7 +79,6 @@ def matured(store: Store, tx: Connection, endpoint: str, label_delay: timedelta,
         )
         .order_by(table.c.at, table.c.prediction)
     )  # fmt: skip
-    return [dict(row._mapping) for row in rows]
 
 
 def mark(store: Store, tx: Connection, rows: Sequence[Mapping[str, Any]], now: datetime) -> None:
@@ -93,7 +101,7 @@ def judge_rows(
     *,
     model: str,
     version: int,
-    metrics: Mapping[str, Any],
+    reference: HeldOut,
     settings: Settings,
     labels: Labels,
     rows: Sequence[Mapping[str, Any]],
@@ -108,7 +116,7 @@ def judge_rows(
             answered.append((answer["output"], row["label"], y))
     if not answered or settings.task == "regression":
         return
-    state, fired = advance(state, answered, held_out(metrics), settings, labels)
+    state, fired = advance(state, answered, reference, settings, labels)
     save(store, tx, model, state)
     for rule in fired:
         _raise(store, tx, model, version, rule, settings, now)

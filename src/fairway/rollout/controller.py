@@ -4,7 +4,7 @@ Every change is one transaction: the look, the rollout's row, the endpoint's row
 not at all, so a controller may die anywhere and another goes on. A tick that finds nothing new changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -16,20 +16,19 @@ import fairway
 from fairway import clock
 from fairway.contract.settings import Settings
 from fairway.errors import RolloutRefused, ThingNotFound
-from fairway.monitor import alarms, reference
+from fairway.monitor import reference
 from fairway.monitor.losses import Labels
 from fairway.monitor.resolved import as_dict as settings_as_dict
 from fairway.monitor.resolved import settings_of
-from fairway.rollout import asks, sums, traffic
+from fairway.rollout import asks, moves, sums, traffic
 from fairway.rollout.decide import Moment, Sum, Verdict, judge
 from fairway.rollout.plan import Plan
-from fairway.rollout.state import OPEN, Decision, Phase, next_phase
+from fairway.rollout.state import OPEN, Decision, Phase
 from fairway.store import audit, schema
 from fairway.store.base import Row, Store
 
 FORMAT = 1
-ACTOR = "fairway"
-ASK_FOR = timedelta(days=3)
+ACTOR = moves.ACTOR
 
 _CHOICES = {
     "srm": {"continue": "go on in spite of it", "rollback": "back to the champion"},
@@ -147,29 +146,10 @@ def _begin(store: Store, tx: Connection, row: Row, *, actor: str, now: datetime)
             shadows=[], salt=row.rollout, state=traffic.LIVE,
         )  # fmt: skip
         reference.activate(store, tx, row.model, row.challenger)
-        _save(store, tx, row, phase=Phase.GUARDING, step=0, step_at=now, state={**row.state, "step_epoch": epoch})
+        moves.save(store, tx, row, phase=Phase.GUARDING, step=0, step_at=now, state={**row.state, "step_epoch": epoch})
         return
     state = {**row.state, "deadline_at": clock.iso(now + timedelta(seconds=plan.timeout_s))}
-    _enter_step(store, tx, row, plan, 0, state=state, actor=actor, now=now, phase=Phase.RUNNING)
-
-
-def _enter_step(
-    store: Store, tx: Connection, row: Row, plan: Plan, step: int, *,
-    state: Mapping[str, Any], actor: str, now: datetime, phase: Phase,
-) -> None:  # fmt: skip
-    here = plan.steps[step]
-    # In a canary both: each row is also scored by the version that it was not assigned to.
-    shadows = [row.challenger] if here.kind == "shadow" else [row.champion, row.challenger] if plan.paired else []
-    epoch = traffic.change(
-        store, tx, row.endpoint, actor=actor, action="rollout.step", now=now, challenger=row.challenger,
-        rollout=row.rollout, shares=traffic.split(row.champion, row.challenger, here.share), shadows=shadows,
-        salt=row.rollout,
-    )  # fmt: skip
-    share_epoch = traffic.need_endpoint(store, tx, row.endpoint).share_epoch
-    _save(
-        store, tx, row, phase=phase, step=step, step_at=now,
-        state={**state, "step_epoch": share_epoch, "epoch": epoch},
-    )  # fmt: skip
+    moves.enter_step(store, tx, row, plan, 0, state=state, actor=actor, now=now, phase=Phase.RUNNING)
 
 
 # -- looking ---------------------------------------------------------------------------------------------------------
@@ -252,19 +232,19 @@ def _act(store: Store, tx: Connection, row: Row, plan: Plan, verdict: Verdict, n
     state = {**row.state, "max_log_e": best}
     decision = {**verdict.as_dict(), "look": number, "at": clock.iso(now)}
     if verdict.decision is Decision.ROLLBACK:
-        _save(store, tx, row, state=state)
-        _roll_back(store, tx, row, actor=ACTOR, now=now, why=verdict.text, decision=decision)
+        moves.save(store, tx, row, state=state)
+        moves.roll_back(store, tx, row, actor=ACTOR, now=now, why=verdict.text, decision=decision)
     elif verdict.decision is Decision.PROMOTE and row.phase == Phase.GUARDING:
-        _end_guard(store, tx, row, state, now)
+        moves.end_guard(store, tx, row, state, now)
     elif verdict.decision is Decision.PROMOTE:
-        _save(store, tx, row, state=state)
-        _promote(store, tx, row, state=state, actor=ACTOR, now=now, why=verdict.text, decision=decision)
+        moves.save(store, tx, row, state=state)
+        moves.promote(store, tx, row, state=state, actor=ACTOR, now=now, why=verdict.text, decision=decision)
     elif verdict.decision is Decision.ASK:
         _ask(store, tx, row, verdict, state, decision, now)
     elif verdict.step_to is not None:
-        _enter_step(store, tx, row, plan, verdict.step_to, state=state, actor=ACTOR, now=now, phase=Phase.RUNNING)
+        moves.enter_step(store, tx, row, plan, verdict.step_to, state=state, actor=ACTOR, now=now, phase=Phase.RUNNING)
     else:
-        _save(store, tx, row, state=state)
+        moves.save(store, tx, row, state=state)
 
 
 def _ask(
@@ -276,94 +256,16 @@ def _ask(
         store, tx, model=row.model, kind="rollout", subject=row.rollout,
         question=f"{row.model}@{row.challenger}: {verdict.text}. What now?",
         evidence={"rule": verdict.rule, "checks": list(verdict.checks), "look": decision["look"]},
-        choices=_CHOICES[verdict.rule], assignee=settings.owner, now=now, due_at=now + ASK_FOR,
+        choices=_CHOICES[verdict.rule], assignee=settings.owner, now=now, due_at=now + moves.ASK_FOR,
     )  # fmt: skip
     held = [*state["held"], verdict.rule]
     if verdict.rule == "srm":
         # Frozen: nothing that it would show is valid. Shares stay, so that nobody is moved on bad evidence either.
         state = {**state, "paused_at": clock.iso(now)}
-        _save(store, tx, row, state={**state, "held": held}, phase=Phase.PAUSED, decision=decision)
+        moves.save(store, tx, row, state={**state, "held": held}, phase=Phase.PAUSED, decision=decision)
         audit.record(store, tx, actor=ACTOR, action="rollout.freeze", subject=row.rollout, why=verdict.text)
         return
-    _save(store, tx, row, state={**state, "held": held})
-
-
-# -- moving ----------------------------------------------------------------------------------------------------------
-
-
-def _promote(
-    store: Store, tx: Connection, row: Row, *, state: Mapping[str, Any], actor: str, now: datetime, why: str,
-    decision: dict[str, Any],
-) -> int:  # fmt: skip
-    """The challenger takes all traffic; the old champion stays warm and scores in shadow for the guard time."""
-    plan = Plan.from_dict(row.plan)
-    older = traffic.need_endpoint(store, tx, row.endpoint).previous
-    epoch = traffic.change(
-        store, tx, row.endpoint, actor=actor, action="rollout.promote", now=now, why=why, champion=row.challenger,
-        previous=row.champion, challenger=None, rollout=row.rollout, shares=traffic.all_to(row.challenger),
-        shadows=[row.champion], state=traffic.LIVE,
-    )  # fmt: skip
-    reference.activate(store, tx, row.model, row.challenger)
-    share_epoch = traffic.need_endpoint(store, tx, row.endpoint).share_epoch
-    asks.withdraw(store, tx, subject=row.rollout, now=now, why="the rollout was decided")
-    _save(
-        store, tx, row, phase=next_phase(Phase.RUNNING, Decision.PROMOTE), step=len(plan.steps) - 1, step_at=now,
-        decision=decision, state={**state, "step_epoch": share_epoch, "held": [], "older": older},
-    )  # fmt: skip
-    return epoch
-
-
-def _end_guard(store: Store, tx: Connection, row: Row, state: dict[str, Any], now: datetime) -> None:
-    traffic.change(
-        store, tx, row.endpoint, actor=ACTOR, action="rollout.guard_over", now=now, rollout=None, shadows=[]
-    )  # fmt: skip
-    decision = row.decision or {"decision": "promote", "rule": "guard", "text": "no harm shown in the guard time"}
-    _save(store, tx, row, phase=Phase.PROMOTED, ended_at=now, state=state, decision=decision)
-
-
-def _roll_back(
-    store: Store, tx: Connection, row: Row, *, actor: str, now: datetime, why: str, decision: dict[str, Any] | None
-) -> int:
-    """Back to what was before the rollout, or to no champion at all; asks why when it had been promoted."""
-    guarding, back = row.phase == Phase.GUARDING, row.champion
-    older = row.state.get("older") if guarding else traffic.need_endpoint(store, tx, row.endpoint).previous
-    epoch = traffic.change(
-        store, tx, row.endpoint, actor=actor, action="rollback", now=now, why=why, champion=back, challenger=None,
-        previous=None if back is None else older, rollout=None,
-        shares={} if back is None else traffic.all_to(back), shadows=[],
-        state=traffic.NO_CHAMPION if back is None else traffic.LIVE,
-    )  # fmt: skip
-    asks.withdraw(store, tx, subject=row.rollout, now=now, why="the rollout was rolled back")
-    values: dict[str, Any] = {"phase": Phase.ROLLED_BACK, "ended_at": now}
-    if decision is not None:
-        values["decision"] = decision
-    _save(store, tx, row, **values)
-    if guarding:
-        if back is not None:
-            reference.activate(store, tx, row.model, back)
-        if actor == ACTOR:
-            _after_guard_fired(store, tx, row, why, decision, now)
-    return epoch
-
-
-def _after_guard_fired(
-    store: Store, tx: Connection, row: Row, why: str, decision: dict[str, Any] | None, now: datetime
-) -> None:
-    """METHODS 9 row 1: a guardrail fired within 24 h of a promotion: it was rolled back, now ask."""
-    settings = settings_of(store, tx, row.model, row.challenger)
-    evidence = {"rollout": row.rollout, "version": row.challenger, "why": why, "look": (decision or {}).get("look")}
-    raised = alarms.raise_alarm(
-        store, tx, model=row.model, kind="guardrail", subject=row.rollout, severity="alarm", evidence=evidence,
-        settings=settings_as_dict(settings), now=now,
-    )  # fmt: skip
-    review = asks.open_review(
-        store, tx, model=row.model, kind="retrain", subject=raised.alarm,
-        question=f"{row.model}@{row.challenger} was taken off in its guard time: {why}. What now?",
-        evidence=evidence,
-        choices={"retrain": "train a new candidate now", "keep": "leave it as it is now"},
-        assignee=settings.owner, now=now, due_at=now + ASK_FOR,
-    )  # fmt: skip
-    alarms.update(store, tx, raised.alarm, action={"row": 1, "did": "rolled back", "review": review})
+    moves.save(store, tx, row, state={**state, "held": held})
 
 
 # -- people ----------------------------------------------------------------------------------------------------------
@@ -382,7 +284,7 @@ def pause(store: Store, model: str, *, actor: str, now: datetime, why: str | Non
         row = _running(store, tx, model)
         if row.phase != Phase.RUNNING:
             raise RolloutRefused(f"{row.rollout} is {row.phase}; only a running one can be paused")
-        _save(store, tx, row, phase=Phase.PAUSED, state={**row.state, "paused_at": clock.iso(now)})
+        moves.save(store, tx, row, phase=Phase.PAUSED, state={**row.state, "paused_at": clock.iso(now)})
         audit.record(store, tx, actor=actor, action="rollout.pause", subject=row.rollout, why=why)
         return str(row.rollout)
 
@@ -403,7 +305,7 @@ def _resume(store: Store, tx: Connection, row: Row, *, actor: str, now: datetime
     away = now - clock.parse_iso(row.state["paused_at"])
     deadline = clock.iso(clock.parse_iso(row.state["deadline_at"]) + away)
     state = {name: value for name, value in row.state.items() if name != "paused_at"} | {"deadline_at": deadline}
-    _save(store, tx, row, phase=Phase.RUNNING, step_at=row.step_at + away, state=state)
+    moves.save(store, tx, row, phase=Phase.RUNNING, step_at=row.step_at + away, state=state)
     audit.record(store, tx, actor=actor, action="rollout.resume", subject=row.rollout, why=why)
 
 
@@ -415,7 +317,7 @@ def waive(store: Store, tx: Connection, rollout: str, rule: str, *, actor: str, 
         "held": [r for r in row.state["held"] if r != rule],
         "waived": sorted({*row.state["waived"], rule}),
     }
-    _save(store, tx, row, state=state)
+    moves.save(store, tx, row, state=state)
     audit.record(store, tx, actor=actor, action="rollout.waive", subject=rollout, rule=rule, why=why)
     row = find(store, tx, rollout)
     if row.phase == Phase.PAUSED and rule == "srm":
@@ -433,7 +335,7 @@ def finish(store: Store, model: str, *, why: str, actor: str, now: datetime) -> 
 
 def finish_row(store: Store, tx: Connection, row: Row, *, why: str, actor: str, now: datetime) -> Moved:
     decision = {"decision": "promote", "rule": "person", "text": why, "checks": [], "at": clock.iso(now)}
-    epoch = _promote(store, tx, row, state=row.state, actor=actor, now=now, why=why, decision=decision)
+    epoch = moves.promote(store, tx, row, state=row.state, actor=actor, now=now, why=why, decision=decision)
     return Moved(endpoint=row.endpoint, epoch=epoch, before=row.champion, to=row.challenger, rollout=row.rollout)
 
 
@@ -471,13 +373,13 @@ def rollback_row(store: Store, tx: Connection, row: Row, *, why: str, actor: str
     """End an open rollout in favour of what was before it. A waiting one has moved nothing and just ends."""
     if row.phase == Phase.WAITING:
         asks.withdraw(store, tx, subject=row.rollout, now=now, why=why)
-        _save(store, tx, row, phase=Phase.ENDED, ended_at=now)
+        moves.save(store, tx, row, phase=Phase.ENDED, ended_at=now)
         audit.record(store, tx, actor=actor, action="rollout.end", subject=row.rollout, why=why)
         endpoint = traffic.endpoint(store, tx, row.endpoint)
         epoch = endpoint.epoch if endpoint is not None else 0
         return Moved(endpoint=row.endpoint, epoch=epoch, before=row.champion, to=row.champion, rollout=row.rollout)
     decision = {"decision": "rollback", "rule": "person", "text": why, "checks": [], "at": clock.iso(now)}
-    epoch = _roll_back(store, tx, row, actor=actor, now=now, why=why, decision=decision)
+    epoch = moves.roll_back(store, tx, row, actor=actor, now=now, why=why, decision=decision)
     return Moved(endpoint=row.endpoint, epoch=epoch, before=row.challenger, to=row.champion, rollout=row.rollout)
 
 
@@ -511,12 +413,4 @@ def recompute(store: Store, rollout: str) -> Recomputed:
     verdict = judge(Plan.from_dict(row.plan), strata, Moment.from_dict(found.sums["moment"])).as_dict()
     return Recomputed(
         rollout=rollout, look=found.look, equal=verdict == found.decision, stored=found.decision, computed=verdict
-    )
-
-
-def _save(store: Store, tx: Connection, row: Row, **values: Any) -> None:
-    table = schema.rollout
-    values = {name: value.value if isinstance(value, Phase) else value for name, value in values.items()}
-    tx.execute(
-        sa.update(table).where(table.c.workspace == store.workspace, table.c.rollout == row.rollout).values(**values)
     )

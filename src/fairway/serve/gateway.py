@@ -186,6 +186,8 @@ class Gateway:
         try:
             route, role = self._route(method, path)
             if self.access is not None:
+                if role is not None and self._expected is None:
+                    await self._told()
                 self.access.check(method, path, headers, role=role)
             if len(body) > MAX_BODY:
                 raise RequestError(f"the body exceeds {MAX_BODY:,} bytes", code="body_too_large", status=413)
@@ -395,6 +397,14 @@ class Gateway:
         self.online.put(source, events, known_us=now_us)
         self.metrics.add("fairway_source_events_total", len(events))
         return _json(202, {"accepted": len(events)})
+
+    async def _told(self) -> None:
+        """A gateway that has just started does not know the tokens yet. Raises: RequestError 503 loading."""
+        until_s = clock.elapsed() + LOADING_WAIT_S
+        while self._expected is None:
+            if clock.elapsed() >= until_s:
+                raise RequestError("the gateway is starting; try again", code="loading", status=503)
+            await asyncio.sleep(0.02)
 
     async def _any_endpoint(self) -> None:
         """While the gateway starts, wait until what it should serve is there."""

@@ -83,7 +83,8 @@ class Child:
     def run(self, target: str, payload: Mapping[str, Any], *, watch: Callable[[], None] | None = None) -> Any:
         """Call `module:function` with the payload (JSON) in the child; its returned JSON value.
 
-        watch: called about 50 times a second while it works. Raises: ModelCodeError when it raised, exited, was killed, took too long or too much memory. Once only.
+        watch: called about 50 times a second while it works.
+        Raises: ModelCodeError when it raised, exited, was killed, took too long or too much memory. Once only.
         """
         work = {"target": target, "payload": payload, "address_space": self._address_space()}
         assert self._process.stdin is not None

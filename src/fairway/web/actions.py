@@ -7,7 +7,7 @@ wait for that.
 from typing import Any
 
 from fairway import clock
-from fairway.errors import NotAllowed, RequestError, RolloutRefused, Unfinished
+from fairway.errors import NotAllowed, RolloutRefused, Unfinished, UsageError
 from fairway.fleet import reviews
 from fairway.registry import show as read
 from fairway.rollout import controller
@@ -63,14 +63,11 @@ def answer(workspace: Workspace, review: str, choice: str, *, by: Identity, why:
         raise RolloutRefused(f"{review} was answered already: {found['answer']}, by {found['answered_by']}")
     if choice not in found["choices"]:
         known = ", ".join(found["choices"])
-        raise RequestError(f"{review} can't be answered {choice!r}; choices: {known}", code="unknown_choice", status=422,
-                           field="answer")  # fmt: skip
+        raise UsageError(f"{review} can't be answered {choice!r}; choices: {known}", field="answer")
     role = answer_role(found["kind"])
     if not by.may(role):
         raise NotAllowed(f"refused: {review} needs the role {role}, and {by.name} has {', '.join(sorted(by.roles))}")
-    reviews.answer(
-        workspace.store, review, choice, actor=by.name, now=clock.now(), why=why or None, roles=by.roles
-    )
+    reviews.answer(workspace.store, review, choice, actor=by.name, now=clock.now(), why=why or None, roles=by.roles)
     endpoint = read.endpoint(workspace.store, found["model"])
     if endpoint is not None:  # an answer may have moved traffic
         follow(workspace, found["model"], endpoint["epoch"])

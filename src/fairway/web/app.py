@@ -58,7 +58,9 @@ def create_app(
     def static(name: str) -> Response:
         if name not in files:  # only names that were read at start: no text of a caller becomes a path
             raise ThingNotFound("no such file")
-        return Response(files[name], media_type=_TYPES[name.rpartition(".")[2]], headers={"Cache-Control": "max-age=60"})
+        return Response(
+            files[name], media_type=_TYPES[name.rpartition(".")[2]], headers={"Cache-Control": "max-age=60"}
+        )
 
     @app.exception_handler(FairwayError)
     def known(request: Request, error: FairwayError) -> Response:
@@ -101,5 +103,3 @@ def _answer(request: Request, error: FairwayError) -> Response:
 def _static_files() -> dict[str, bytes]:
     folder = resources.files("fairway.web") / "static"
     return {file.name: file.read_bytes() for file in folder.iterdir() if file.name.rpartition(".")[2] in _TYPES}
-
-

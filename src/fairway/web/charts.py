@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from html import escape
 
-WIDTH, HEIGHT = 720, 240
+WIDTH, HEIGHT = 960, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 104, 16, 30
 _MOST_POINTS = 240  # more can't be told apart at this width
 
@@ -81,7 +81,7 @@ def interval_chart(title: str, rows: Sequence[tuple[str, float, float | None, fl
         return ""
     ends = [v for _, value, low, high in rows for v in (value, low, high) if v is not None and _usable(v)]
     bottom, top = _span(ends)
-    left, right, step = 150, 70, 26
+    left, right, step = 190, 90, 28
     height = step * len(rows) + 34
     reach = WIDTH - left - right
 
@@ -165,8 +165,12 @@ def _axes(scale: _Scale, unit: str) -> list[str]:
             f'<text class="tick" text-anchor="end" x="{_LEFT - 8}" y="{y + 4:.1f}">{_figure(tick)}{unit}</text>'
         )
     for at, text in _time_ticks(scale.start, scale.end):
-        parts.append(f'<text class="tick" text-anchor="middle" x="{scale.x(at):.1f}" y="{HEIGHT - 9}">{text}</text>')
+        parts.append(_tick(scale.x(at), HEIGHT - 9, text))
     return parts
+
+
+def _tick(x: float, y: float, text: str, *, anchor: str = "middle") -> str:
+    return f'<text class="tick" text-anchor="{anchor}" x="{x:.1f}" y="{y:.1f}">{text}</text>'
 
 
 def _ticks(bottom: float, top: float) -> list[float]:

@@ -66,7 +66,9 @@ def make_router(workspace: Workspace, guard: Guard, app: FastAPI) -> APIRouter:
     @router.get("/models/{name}")
     def model(request: Request, name: str) -> Response:
         found = read.model(store, name)
-        return page(request, "model.html", found=found, metric_chart=live_chart(found), versions_chart=versions_chart(found))
+        return page(
+            request, "model.html", found=found, metric_chart=live_chart(found), versions_chart=versions_chart(found)
+        )
 
     @router.get("/models/{name}/versions/{version}")
     def version(request: Request, name: str, version: int) -> Response:
@@ -181,7 +183,9 @@ def make_router(workspace: Workspace, guard: Guard, app: FastAPI) -> APIRouter:
 async def read_form(request: Request) -> dict[str, str]:
     """Fields of a URL-encoded form; a field given twice is refused. Raises: RequestError 400."""
     try:
-        pairs = parse_qsl((await request.body()).decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20)
+        pairs = parse_qsl(
+            (await request.body()).decode(), keep_blank_values=True, strict_parsing=True, max_num_fields=20
+        )
     except ValueError as exc:
         raise RequestError("the form can't be read", code="bad_form", status=400) from exc
     form = dict(pairs)
@@ -204,21 +208,20 @@ def report_of(workspace: Workspace, run: str) -> Path:
 
 
 def live_chart(found: Json) -> Markup:
-    """The live metric of each judged window with its 95 % interval, and its reference."""
-    points, name, reference = [], "metric", None
-    for window in found["windows"]:
-        performance = window["performance"]
-        if not performance:
-            continue
-        value = performance.get("value", performance.get("mean"))
-        low, high = words.interval(performance)
-        name = words.metric_name(str(performance.get("metric") or name))
-        reference = performance.get("reference", reference)
-        note = f"{performance['n']:,} labelled rows" if isinstance(performance.get("n"), int) else ""
-        points.append(charts.Point(_at(window["start_at"]), value, low, high, note))
-    rules = [charts.Rule(reference, "reference")] if isinstance(reference, int | float) else []
+    """The live metric of each judged window with its 95 % interval; windows of other metrics are left out."""
+    judged = [(window, words.headline(window["performance"])) for window in found["windows"] if window["performance"]]
+    judged = [(window, figures) for window, figures in judged if figures[1] is not None]
+    if not judged:
+        return Markup("")
+    name = judged[-1][1][0]
+    points = [
+        charts.Point(_at(window["start_at"]), value, low, high, f"{window['performance']['n']:,} labelled rows, "
+                     f"@{window['performance'].get('version', '?')}")
+        for window, (metric, value, low, high) in judged
+        if metric == name
+    ]  # fmt: skip
     title = f"{name} per window, with 95 % intervals"
-    return Markup(charts.line_chart(title, [charts.Line(name, points)], rules=rules, dots=True))
+    return Markup(charts.line_chart(title, [charts.Line(name, points)], dots=True))
 
 
 def versions_chart(found: Json) -> Markup:

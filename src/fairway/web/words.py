@@ -1,5 +1,6 @@
 """Figures, times and states in words: the same in the terminal and on the pages. Pure and light."""
 
+import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -47,6 +48,8 @@ def length(span: timedelta) -> str:
     ('42 s', '30 h', '3 d')
     """
     seconds = max(span.total_seconds(), 0)
+    if seconds and seconds % 86_400 == 0:
+        return f"{seconds / 86_400:.0f} d"
     for unit, size, limit in (("s", 1, 120), ("min", 60, 7200), ("h", 3600, 172_800)):
         if seconds < limit:
             return f"{seconds / size:.0f} {unit}"
@@ -105,15 +108,23 @@ def live_metric(line: Json) -> str:
     return "unknown: " + (f"no {line['missing'][0]}" if line["missing"] else "no matured labels yet")
 
 
-def performance_text(performance: Json) -> str:
+def performance_text(performance: Mapping[str, Any]) -> str:
     """One judged window in a few words; a missing figure is said to be missing."""
-    name = str(performance.get("metric") or performance.get("name") or "loss").replace("_", " ")
-    value = performance.get("value", performance.get("mean"))
+    name, value, low, high = headline(performance)
     if value is None:
-        return f"{name} unknown"
-    low, high = interval(performance)
+        return f"unknown: {count(int(performance.get('n') or 0), 'labelled row')}"
     text = f"{name} {number(value)}"
     return text if low is None or high is None else f"{text} ({number(low)}-{number(high)})"
+
+
+def headline(performance: Mapping[str, Any]) -> tuple[str, float | None, float | None, float | None]:
+    """(name, value, low, high) of the one figure to show of a window: AUC, else the share of errors, else the loss."""
+    for key, name in (("auc", "AUC"), ("error", "error")):
+        found = performance.get(key)
+        if isinstance(found, Mapping):
+            return name, found.get("value"), found.get("low"), found.get("high")
+    name = str(performance.get("loss") or "loss").replace("_", " ")
+    return name, performance.get("mean_loss"), performance.get("loss_low"), performance.get("loss_high")
 
 
 def interval(value: Mapping[str, Any]) -> tuple[float | None, float | None]:
@@ -147,15 +158,14 @@ def metric_name(name: str) -> str:
 
 
 def judged(judgement: Mapping[str, Any]) -> str:
-    """A closed window's inputs in a few words: the columns that moved, or that none did."""
-    columns = judgement.get("columns")
-    found = columns.items() if isinstance(columns, Mapping) else ((c.get("column"), c) for c in columns or [])
-    moved = [
-        f"{name} {column.get('verdict')}"
-        for name, column in found
-        if isinstance(column, Mapping) and column.get("verdict") in ("alarm", "notice", "fail", "broken")
-    ]
-    return ", ".join(moved[:4]) + (f" and {len(moved) - 4} more" if len(moved) > 4 else "") if moved else "as before"
+    """A closed window's inputs in a few words: what is broken, which columns moved, or that none did."""
+    broken = [f"{q['column']}: {q['rule']}" for q in judgement.get("quality", [])]
+    columns = judgement.get("columns", {})
+    moved = [f"{name} {c['state']}" for name, c in columns.items() if c.get("state") in ("alarm", "notice")]
+    said = broken + moved
+    if not said:
+        return str(judgement.get("reason") or ("as before" if columns else "not judged"))
+    return ", ".join(said[:4]) + (f" and {len(said) - 4} more" if len(said) > 4 else "")
 
 
 # -- rollouts --------------------------------------------------------------------------------------------------------
@@ -205,11 +215,9 @@ def _arms(name: str, arms: Mapping[str, Any]) -> tuple[str, str]:
 
 def evidence(check: Mapping[str, Any]) -> str:
     """An e-value as a person reads it: "107, acts at 40"."""
-    import math
-
     log_e, bar = check.get("log_e"), check.get("bar")
     if log_e is None:
         return "unknown"
     value = math.exp(min(float(log_e), 60.0))
-    text = f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+    text = "over a million" if value >= 1e6 else f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
     return text if bar is None else f"{text}, acts at {math.exp(float(bar)):,.0f}"

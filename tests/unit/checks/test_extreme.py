@@ -52,7 +52,7 @@ class Steady:
     def __init__(self, chosen: Settings) -> None:
         self.settings = chosen
 
-    def predict_wire(self, columns: dict[str, list[object]], ats: list[int], events: object) -> np.ndarray:
+    def predict_wire(self, columns: dict[str, list[object]], ats: list[int]) -> np.ndarray:
         assert {len(values) for values in columns.values()} == {len(ats)}
         return np.full(len(ats), 0.25)
 
@@ -84,7 +84,7 @@ def test_a_model_that_breaks_on_a_category_is_named() -> None:
     extremes, chosen, contract = drawn(at_from_caller=False)
 
     class Breaks(Steady):
-        def predict_wire(self, columns: dict[str, list[object]], ats: list[int], events: object) -> np.ndarray:
+        def predict_wire(self, columns: dict[str, list[object]], ats: list[int]) -> np.ndarray:
             if any(value is None for value in columns["plan"]):
                 raise KeyError("unseen plan")
             return np.full(len(ats), 0.25)
@@ -102,7 +102,7 @@ def test_an_answer_outside_its_range_fails(bad: float) -> None:
     extremes, chosen, contract = drawn(at_from_caller=False)
 
     class Strange(Steady):
-        def predict_wire(self, columns: dict[str, list[object]], ats: list[int], events: object) -> np.ndarray:
+        def predict_wire(self, columns: dict[str, list[object]], ats: list[int]) -> np.ndarray:
             return np.array([bad if age == -1 else 0.5 for age in columns["age"]])
 
     picked = [e for e in extremes if e.kind == "int"]

@@ -59,7 +59,8 @@ def prediction(i: int, at: datetime, *, carrier: str | None, distance: float, de
     return {
         "prediction": f"p-{i}", "endpoint": "late", "model": "late", "contract": "contract-1", "at": at,
         "inputs": {
-            "distance": distance, "carrier": carrier, "seen_at": int((at - timedelta(hours=(i % 100) / 100)).timestamp() * 1e6),
+            "distance": distance, "carrier": carrier,
+            "seen_at": int((at - timedelta(hours=(i % 100) / 100)).timestamp() * 1e6),
             "day": (at - timedelta(days=i % 3)).date().isoformat(), "note": "text 1", "id": f"x{i}",
         },
         "looked_up": {"delay": delay},

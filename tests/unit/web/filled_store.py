@@ -85,14 +85,14 @@ def _version(add: Any, number: int, auc: float) -> None:
     at = T0 + timedelta(days=6 * number - 5)
     add(schema.run, run=f"run-000{number}", model="late-flights", status="done", cause="person", started_at=at,
         ended_at=at + timedelta(seconds=3.2), settings={}, result={"checks": CHECKS[:3]}, error=None, fairway="0.1.0",
-        steps=[{"name": "snapshot", "key": "k", "seconds": 0.1, "cached": True, "summary": "58,000 rows, 12 columns"},
-               {"name": "train", "key": "k", "seconds": 2.1, "cached": False, "summary": "46,000 rows"}],
+        steps=[{"name": "snapshot", "key": "k", "seconds": 0.1, "cached": True, "text": "58,000 rows, 12 columns", "id": "data-16320c"},
+               {"name": "train", "key": "k", "seconds": 2.1, "cached": False, "text": "46,000 rows", "id": ""}],
         format=1)  # fmt: skip
-    metrics = {"auc": {"value": auc, "low": auc - 0.01, "high": auc + 0.01}, "brier": {"value": 0.162, "low": 0.158, "high": 0.166},
+    figures = {"auc": {"value": auc, "low": auc - 0.01, "high": auc + 0.01}, "brier": {"value": 0.162, "low": 0.158, "high": 0.166},
                "log_loss": {"value": 0.49, "low": None, "high": None}}  # fmt: skip
     add(schema.version, model="late-flights", version=number, run=f"run-000{number}", artifact="ab" * 32,
-        dataset="data-16320c" + "0" * 20, contract="contract-1a2b3c", verdict="pass" if number < 3 else "ask",
-        metrics=metrics, checks=CHECKS if number == 3 else CHECKS[:3], settings={}, trained_until=at,
+        dataset="data-16320c0000", contract="contract-1a2b3c", verdict="pass" if number < 3 else "ask",
+        metrics={"task": "binary", "n": 11_000, "metrics": figures}, checks=CHECKS if number == 3 else CHECKS[:3], settings={}, trained_until=at,
         author="ana@example.com", created_at=at, fairway="0.1.0", format=1)  # fmt: skip
 
 
@@ -144,9 +144,11 @@ def _windows(add: Any, now: datetime) -> None:
         value = 0.16 + 0.004 * rng.standard_normal() + (0.02 if day > 13 else 0.0)
         add(schema.window, model="late-flights", contract="contract-1a2b3c", start_at=at, end_at=at + timedelta(days=1),
             rows=2000 + day, profile={}, closed_at=at + timedelta(days=1),
-            judgement={"columns": {"origin": {"js": 0.03, "verdict": "ok"}}},
-            performance={"metric": "brier", "value": value, "low": value - 0.008, "high": value + 0.008, "n": 1990,
-                         "reference": 0.162} if day < 17 else None)  # fmt: skip
+            judgement={"columns": {"origin": {"x_now": 0.03, "state": "notice" if day > 14 else "ok"}}, "quality": []},
+            performance={"version": 2, "of": 2000, "n": 1990, "revised": False, "loss": "brier", "mean_loss": value,
+                         "loss_low": value - 0.008, "loss_high": value + 0.008, "verdict": None,
+                         "auc": {"value": 0.82 - value, "low": 0.79 - value, "high": 0.85 - value}}
+            if day < 17 else None)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -1,0 +1,255 @@
+"""Rows of the store as JSON-able values: one function per kind of row, used by `registry.show`."""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from fairway import clock
+from fairway.store import schema
+from fairway.store.base import Row, Store, jsonable
+
+Json = dict[str, Any]
+
+LISTED = 200  # rows of a list, newest first
+_DAY = timedelta(days=1)
+
+
+def model_line(store: Store, tx: Connection, row: Row, now: datetime) -> Json:
+    name, settings = row.model, row.settings or {}
+    ends = [
+        end
+        for end in select(
+            store, tx, schema.endpoint, schema.endpoint.c.model == name, order=[schema.endpoint.c.endpoint]
+        )
+        if not end.endpoint.endswith(".staging")
+    ]
+    end = next((e for e in ends if e.endpoint == name), ends[0] if ends else None)
+    table = schema.version
+    newest = select(store, tx, table, table.c.model == name, order=[table.c.version.desc()], limit=1)
+    log = schema.prediction
+    day = tx.scalar(
+        sa.select(sa.func.count()).where(mine(store, log), log.c.model == name, log.c.received_at > now - _DAY)
+    )
+    ever = day or tx.scalar(sa.select(sa.func.count()).where(mine(store, log), log.c.model == name))
+    table = schema.window
+    judged = select(
+        store, tx, table, table.c.model == name, table.c.performance.is_not(sa.null()),
+        order=[table.c.start_at.desc()], limit=10,
+    )  # fmt: skip
+    alarm_count = tx.scalar(
+        sa.select(sa.func.count()).where(
+            mine(store, schema.alarm), schema.alarm.c.model == name, schema.alarm.c.closed_at.is_(None)
+        )
+    )
+    review_count = tx.scalar(
+        sa.select(sa.func.count()).where(
+            mine(store, schema.review), schema.review.c.model == name, schema.review.c.answer.is_(None)
+        )
+    )
+    performance = next((w.performance for w in judged if w.performance), None)
+    live = end.champion if end is not None else None
+    return {
+        "model": name,
+        "owner": settings.get("owner"),
+        "risk": settings.get("risk"),
+        "task": settings.get("task"),
+        "live": live,
+        "endpoint": endpoint(end) if end is not None else None,
+        "newest": newest[0].version if newest else None,
+        "newest_verdict": newest[0].verdict if newest else None,
+        "predictions_24h": int(day or 0),
+        "predictions": bool(ever),
+        "metric": jsonable(performance),
+        "state": _state(end, review_count or 0, alarm_count or 0, day or 0, newest),
+        "open_alarms": int(alarm_count or 0),
+        "open_reviews": int(review_count or 0),
+        "missing": _missing(settings, bool(ever), performance),
+    }
+
+
+def _state(end: Row | None, open_reviews: int, open_alarms: int, day: int, newest: Sequence[Row]) -> str:
+    """One or two words, worst first."""
+    if open_reviews:
+        return "needs a person"
+    if end is not None and end.rollout:
+        return "rolling out"
+    if open_alarms:
+        return "alarm"
+    if end is None or end.champion is None:
+        return "not deployed" if newest else "no version"
+    return "ok" if day else "silent"
+
+
+def _missing(settings: Json, ever: bool, performance: Json | None) -> list[str]:
+    missing = []
+    if settings.get("label_delay") is None:
+        missing.append("label delay")
+    elif ever and performance is None:
+        missing.append("feedback")
+    return missing
+
+
+def endpoint(row: Row) -> Json:
+    return {
+        "endpoint": row.endpoint,
+        "model": row.model,
+        "state": row.state,
+        "epoch": row.epoch,
+        "champion": row.champion,
+        "previous": row.previous,
+        "challenger": row.challenger,
+        "rollout": row.rollout,
+        "shares": row.shares,
+        "shadows": row.shadows,
+        "changed_by": row.changed_by,
+        "changed_at": clock.iso(row.changed_at),
+    }
+
+
+def version(row: Row) -> Json:
+    checks = row.checks if isinstance(row.checks, list) else []
+    return {
+        "model": row.model,
+        "version": row.version,
+        "verdict": row.verdict,
+        "run": row.run,
+        "dataset": row.dataset,
+        "contract": row.contract,
+        "artifact": row.artifact,
+        "metrics": jsonable(row.metrics),
+        "checks_failed": [c.get("name") for c in checks if c.get("verdict") == "fail"],
+        "author": row.author,
+        "trained_until": clock.iso(row.trained_until) if row.trained_until else None,
+        "created_at": clock.iso(row.created_at),
+    }
+
+
+def run(row: Row, made: str | None) -> Json:
+    return {
+        "run": row.run,
+        "model": row.model,
+        "status": row.status,
+        "cause": row.cause,
+        "version": made,
+        "started_at": clock.iso(row.started_at),
+        "ended_at": clock.iso(row.ended_at) if row.ended_at else None,
+        "seconds": (row.ended_at - row.started_at).total_seconds() if row.ended_at else None,
+        "error": row.error,
+    }
+
+
+def window(row: Row) -> Json:
+    return {
+        "start_at": clock.iso(row.start_at),
+        "end_at": clock.iso(row.end_at),
+        "contract": row.contract,
+        "rows": row.rows,
+        "closed_at": clock.iso(row.closed_at) if row.closed_at else None,
+        "judgement": jsonable(row.judgement),
+        "performance": jsonable(row.performance),
+    }
+
+
+def rollout(row: Row) -> Json:
+    return {
+        "rollout": row.rollout,
+        "model": row.model,
+        "endpoint": row.endpoint,
+        "champion": row.champion,
+        "challenger": row.challenger,
+        "phase": row.phase,
+        "step": row.step,
+        "step_at": clock.iso(row.step_at),
+        "started_by": row.started_by,
+        "started_at": clock.iso(row.started_at),
+        "ended_at": clock.iso(row.ended_at) if row.ended_at else None,
+    }
+
+
+def running(store: Store, tx: Connection, *, model: str | None) -> list[Json]:
+    table = schema.rollout
+    where = [table.c.ended_at.is_(None)] + ([table.c.model == model] if model else [])
+    return [rollout(row) for row in select(store, tx, table, *where, order=[table.c.started_at.desc()])]
+
+
+def alarm(row: Row) -> Json:
+    return {
+        "alarm": row.alarm,
+        "model": row.model,
+        "kind": row.kind,
+        "subject": row.subject,
+        "severity": row.severity,
+        "opened_at": clock.iso(row.opened_at),
+        "closed_at": clock.iso(row.closed_at) if row.closed_at else None,
+        "evidence": jsonable(row.evidence),
+        "action": jsonable(row.action),
+    }
+
+
+def alarms(store: Store, tx: Connection, *, model: str | None, open_only: bool = False) -> list[Json]:
+    table = schema.alarm
+    where = [table.c.model == model] if model else []
+    where += [table.c.closed_at.is_(None)] if open_only else []
+    order = [table.c.closed_at.is_not(None), table.c.opened_at.desc(), table.c.alarm.desc()]
+    return [alarm(row) for row in select(store, tx, table, *where, order=order, limit=LISTED)]
+
+
+def review(row: Row) -> Json:
+    return {
+        "review": row.review,
+        "model": row.model,
+        "kind": row.kind,
+        "subject": row.subject,
+        "question": row.question,
+        "evidence": jsonable(row.evidence),
+        "choices": jsonable(row.choices),
+        "assignee": row.assignee,
+        "not_by": row.not_by,
+        "opened_at": clock.iso(row.opened_at),
+        "due_at": clock.iso(row.due_at) if row.due_at else None,
+        "answer": row.answer,
+        "answered_by": row.answered_by,
+        "answered_at": clock.iso(row.answered_at) if row.answered_at else None,
+        "why": row.why,
+    }
+
+
+def reviews(store: Store, tx: Connection, *, model: str | None, open_only: bool = False) -> list[Json]:
+    table = schema.review
+    where = [table.c.model == model] if model else []
+    where += [table.c.answer.is_(None)] if open_only else []
+    order = [table.c.answer.is_not(None), table.c.opened_at.desc(), table.c.review.desc()]
+    return [review(row) for row in select(store, tx, table, *where, order=order, limit=LISTED)]
+
+
+# -- small things ----------------------------------------------------------------------------------------------------
+
+
+def names(store: Store, tx: Connection) -> list[str]:
+    table = schema.model
+    return list(tx.scalars(sa.select(table.c.model).where(mine(store, table)).order_by(table.c.model)))
+
+
+def versions_of_runs(store: Store, tx: Connection, names: Sequence[str]) -> dict[str, str]:
+    table = schema.version
+    rows = select(store, tx, table, table.c.run.in_(names)) if names else []
+    return {row.run: f"{row.model}@{row.version}" for row in rows}
+
+
+def mine(store: Store, table: sa.Table) -> sa.ColumnElement[bool]:
+    return table.c.workspace == store.workspace
+
+
+def select(
+    store: Store,
+    tx: Connection,
+    table: sa.Table,
+    *where: sa.ColumnElement[bool],
+    order: Sequence[sa.ColumnElement[Any]] = (),
+    limit: int | None = None,
+) -> list[Row]:
+    query = sa.select(table).where(mine(store, table), *where).order_by(*order)
+    return list(tx.execute(query.limit(limit) if limit else query))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairway.cli.terminal import JsonFlag, emit, progress, table
-from fairway.cli.things import actor, project_for, workspace_here
+from fairway.cli.things import allowed, project_for, workspace_here
 from fairway.errors import FairwayError
 from fairway.web.words import count, length, metric_name, number, plain, short
 
@@ -36,7 +36,7 @@ def train(
     from fairway.path.train import train as run_train
 
     project = project_for(thing)
-    by = actor(project.workspace).name
+    by = allowed(project.workspace, "scientist").name
     try:
         result = run_train(project, actor=by, seed=seed, say=say_step)
     except FairwayError as error:

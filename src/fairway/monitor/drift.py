@@ -106,7 +106,12 @@ def close_window(store: Store, tx: Connection, row: Row, settings: Settings, now
         windows.update(store, tx, row, closed_at=now, judgement=judgement)
         return judgement
     made = found[1][key]
-    earlier = [w.judgement for w in windows.before(store, tx, row, limit=CALM - 1) if w.judgement]
+    past = windows.before(store, tx, row, limit=CALM - 1)
+    if not windows.is_whole(row, past):
+        judgement = {"columns": {}, "quality": [], "reason": "traffic began within this window"}
+        windows.update(store, tx, row, closed_at=now, judgement=judgement)
+        return judgement
+    earlier = [w.judgement for w in past if w.judgement]
     judgement = judge_window(
         made, row.profile["columns"], start=row.start_at, rows=row.rows, history=earlier, settings=settings
     )

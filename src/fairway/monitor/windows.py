@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
+from fairway import clock
 from fairway.monitor import reference
 from fairway.monitor.reference import ColumnBins, window_start
 from fairway.stats.profiles import CategoricalProfile, NumericProfile, merge, profile_from_dict
@@ -51,12 +52,13 @@ def _add(
     if mark not in references:
         return  # bins of a version long gone: its window is too old to be judged
     added = profiles(references[mark], rows)
+    first = clock.iso(min(p["at"] for p in rows))
     if row is None:
-        profile = {"reference": mark, "columns": added}
+        profile = {"reference": mark, "first": first, "columns": added}
         tx.execute(sa.insert(table).values(**key, end_at=start + length, rows=len(rows), profile=profile))
         return
     merged = {name: merged_profile(row.profile["columns"][name], new) for name, new in added.items()}
-    profile = {"reference": mark, "columns": merged}
+    profile = {"reference": mark, "first": min(first, row.profile["first"], key=clock.parse_iso), "columns": merged}
     tx.execute(sa.update(table).where(where).values(rows=row.rows + len(rows), profile=profile))
 
 
@@ -89,6 +91,12 @@ def due(store: Store, tx: Connection, now: datetime) -> list[Row]:
             .order_by(table.c.start_at, table.c.model, table.c.contract)
         )
     )
+
+
+def is_whole(row: Row, earlier: Sequence[Row]) -> bool:
+    """False for the very first window when traffic began in its midst: half a day is no day."""
+    length: timedelta = row.end_at - row.start_at
+    return bool(earlier) or clock.parse_iso(row.profile["first"]) < row.start_at + length / 10
 
 
 def before(store: Store, tx: Connection, row: Row, *, limit: int) -> list[Row]:

@@ -1,7 +1,7 @@
 """What the steps of a run hand to each other."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +11,21 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from fairway.path import summary
+from fairway.path.split import Split
 from fairway.path.steps import Steps
-from fairway.train.evaluate import Evaluation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """The rows of a run: typed frame, events by source, split, and the target as numbers. scratch: makes a folder."""
+
+    dataset: str
+    frame: pl.DataFrame
+    events: Mapping[str, pl.DataFrame]
+    split: Split
+    y: NDArray[Any]
+    classes: tuple[str, ...]
+    scratch: Callable[[], Path]
 
 
 @dataclass(frozen=True)
@@ -55,18 +67,14 @@ class Judged:
     error: str
     champion: str | None
     champion_error: str
-    loss: str
 
     @classmethod
-    def of(cls, found: dict[str, Any], *, key: str, champion: str | None, loss: str) -> "Judged":
+    def of(cls, found: dict[str, Any], *, key: str, champion: str | None) -> "Judged":
         """From a step's stored result."""
         return cls(
-            key=key, champion=champion, loss=loss, evaluation=found["evaluation"], error=found["error"],
+            key=key, champion=champion, evaluation=found["evaluation"], error=found["error"],
             champion_error=found["champion_error"],
         )  # fmt: skip
-
-    def value(self) -> Evaluation | None:
-        return None if self.evaluation is None else summary.evaluation_from(self.evaluation)
 
 
 class Progress:

@@ -16,7 +16,7 @@ class RunReport:
 
     evaluation: `Evaluation.as_dict()`; evaluation_error: why there is none. checks: `CheckResult.as_dict()` of each.
     answer: the gate's pass, fail or ask. data: facts shown as they are. columns: rows of name, type, known, nulls and
-    note. importance: (feature, loss added when its values are shuffled), largest first. cost: facts. runtime: of the
+    note. importance: (column, loss added when its values are shuffled), largest first. cost: facts. runtime: of the
     manifest. changes: since the last version. unknown: sentences. reproduce: ids and packages. row: an example request
     row. label: an example of the target.
     """
@@ -170,7 +170,7 @@ _MAIN = {
 
 def _compared(report: RunReport) -> list[Block]:
     found = report.evaluation
-    if found is None:
+    if not found:
         return [f"Not evaluated: {report.evaluation_error or 'the run ended before'}."]
     metrics = [m for m in _MAIN[report.task] if m in found["metrics"]]
     head = ("on the same rows", *(_METRIC.get(m, m) for m in metrics))
@@ -201,7 +201,7 @@ def _compared(report: RunReport) -> list[Block]:
 
 def _curves(report: RunReport) -> list[Block]:
     found = report.evaluation
-    if found is None:
+    if not found:
         return []
     blocks: list[Block] = [*_class_charts(found)]
     if found["residuals"]:
@@ -273,7 +273,7 @@ def _residual_charts(found: Mapping[str, Any]) -> list[Block]:
 
 def _slices(report: RunReport) -> list[Block]:
     found = report.evaluation
-    if found is None or not (found["slices"] or found["untested"]):
+    if not found or not (found["slices"] or found["untested"]):
         return []
     blocks: list[Block] = []
     if found["slices"]:
@@ -344,10 +344,10 @@ def _features(report: RunReport) -> list[Block]:
     if not report.importance:
         return []
     top = [(str(n), float(v)) for n, v in report.importance[:15]]
-    note = "how much worse the loss gets when a feature's held-out values are shuffled"
-    blocks: list[Block] = [Chart("Importance", hbars("Importance of the features", top), note)]
+    note = "loss added when the column's held-out values are shuffled"
+    blocks: list[Block] = [Chart("Importance", hbars("Importance of the columns", top), note)]
     rest = len(report.importance) - len(top)
-    return [*blocks, f"{rest} more features matter less."] if rest > 0 else blocks
+    return [*blocks, f"{rest} more columns matter less."] if rest > 0 else blocks
 
 
 def _cost(report: RunReport) -> list[Block]:

@@ -8,18 +8,19 @@ import msgspec
 
 from fairway import clock
 from fairway.data.project import Project
-from fairway.path.report import RunReport, write_report
 from fairway.runtime.package import read_heldout
 from fairway.store.base import Row
-from fairway.train.evaluate import Evaluation
 
 if TYPE_CHECKING:
     from fairway.data.snapshot import Snapshot
     from fairway.path.train import TrainResult
+    from fairway.train.evaluate import Evaluation
 
 
-def evaluation_from(value: Mapping[str, Any]) -> Evaluation:
+def evaluation_from(value: Mapping[str, Any]) -> "Evaluation":
     """The inverse of `Evaluation.as_dict`."""
+    from fairway.train.evaluate import Evaluation  # SciPy; only judging needs it
+
     return msgspec.convert(value, Evaluation)
 
 
@@ -67,6 +68,8 @@ def report(
     folder: Path, result: "TrainResult", project: Project, package: Path, *, previous: Row | None, error: str
 ) -> Path:
     """Write report.html and report.md of the run."""
+    from fairway.path.report import RunReport, write_report
+
     facts, settings = result.details, project.settings
     heldout = read_heldout(package)
     rows = facts["rows"]

@@ -6,8 +6,10 @@ The project's code runs only in child processes. A run that ends early is record
 """
 
 import contextlib
+import importlib
 import secrets
 import shutil
+import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -15,6 +17,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import polars as pl
 import sqlalchemy as sa
@@ -22,28 +25,24 @@ from numpy.typing import NDArray
 
 import fairway
 from fairway import clock, fingerprint
-from fairway.checks import suite
 from fairway.checks.gate import judge
 from fairway.checks.result import CheckResult
 from fairway.contract.dump import dump_contract, dump_settings
 from fairway.data.project import Project
 from fairway.data.snapshot import Snapshot, snapshot, source_events
 from fairway.errors import FairwayError, ModelCodeError
-from fairway.monitor.reference import build_reference
 from fairway.monitor.resolved import as_dict
 from fairway.path import steps, summary
-from fairway.path.made import Judged, Made, Progress
-from fairway.path.split import Split, newer_than_both, split
+from fairway.path.made import Judged, Made, Progress, Rows
+from fairway.path.split import Split, split
 from fairway.registry import versions
 from fairway.runtime import package
 from fairway.runtime.code import closure
 from fairway.runtime.environment import environment
 from fairway.store import schema, tokens
 from fairway.store.base import Row
-from fairway.train import simple, work
-from fairway.train.child import Child, Limits, run_child
-from fairway.train.evaluate import BASE_RATE, base_rate, evaluate, row_losses
-from fairway.train.metrics import PRIMARY_LOSS
+from fairway.train import work
+from fairway.train.child import Child, Limits
 from fairway.train.targets import check_classes, encode
 
 RUN_FORMAT = 1
@@ -202,11 +201,15 @@ class _Trip:
         reviewed = "reviewed" if self.contract.reviewed else "not reviewed yet"
         self.steps.say("contract", f"0 rows refused; {reviewed}", clock.elapsed() - begun, id=self.contract.version)
         events = {name: source_events(self.project, name, now=self.started) for name in self.settings.sources}
-        made = self._features_and_train(child, code, code_key, env, taken, events, part, y, classes)
-        judged = self._evaluate(made, taken, events, part, y, classes)
-        artifact, folder = self._package(made, judged, code, env, part, y, classes)
+        rows = Rows(
+            dataset=taken.dataset, frame=taken.frame, events=events, split=part, y=y, classes=classes,
+            scratch=self.steps.new_folder,
+        )  # fmt: skip
+        made = self._features_and_train(child, code, code_key, env, rows)
+        judged = self._evaluate(made, rows)
+        artifact, folder = self._package(made, rows, code, env)
         known = versions.same(self.store, model=self.settings.name, artifact=artifact, dataset=taken.dataset)
-        checks = self._check(made, judged, artifact, folder, taken, events, part, y)
+        checks = self._check(made, judged, rows, artifact, folder)
         self.steps.keep("hint", hint, {"run": self.run})
         return self._register(made, judged, artifact, folder, checks, taken, part, known, env)
 
@@ -238,13 +241,13 @@ class _Trip:
         self.steps.say("snapshot", text, seconds, cached=seen, id=taken.dataset)
 
     def _features_and_train(
-        self, child: Child | None, code: Mapping[str, bytes], code_key: str, env: Mapping[str, Any], taken: Snapshot,
-        events: Mapping[str, pl.DataFrame], part: Split, y: Array, classes: tuple[str, ...],
-    ) -> Made:  # fmt: skip
+        self, child: Child | None, code: Mapping[str, bytes], code_key: str, env: Mapping[str, Any], rows: Rows
+    ) -> Made:
         """Both in one child process; or from an earlier run."""
+        part, events, y = rows.split, rows.events, rows.y
         settings = as_dict(self.settings)
         features_key = self.steps.key(
-            "features", dataset=taken.dataset, events={name: _content(frame) for name, frame in events.items()},
+            "features", dataset=rows.dataset, events={name: _content(frame) for name, frame in events.items()},
             code=code_key, contract=self.contract.version, environment=env["digest"], at=self.settings.at,
             sources=settings["sources"],
         )  # fmt: skip
@@ -266,23 +269,25 @@ class _Trip:
                 (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
                 (folder / "code" / name).write_bytes(text)
             if looked is None:
-                taken.frame.write_ipc(folder / "frame.arrow")
+                rows.frame.write_ipc(folder / "frame.arrow")
             (folder / "events").mkdir()
             for name, frame in events.items():
                 frame.write_ipc(folder / "events" / f"{name}.arrow")
             np.save(folder / "y.npy", y)
             np.save(folder / "test.npy", part.test)
             payload = work.write_values(self.settings, self.contract) | {
-                "folder": str(folder), "classes": list(classes), "seed": self.seed, "looked": looked,
+                "folder": str(folder), "classes": list(rows.classes), "seed": self.seed, "looked": looked,
             }  # fmt: skip
 
             def ready() -> None:  # the checks' child warms up while the model is trained
-                self._checks_child = self._stack.enter_context(
-                    suite.warm_child(self.settings, cwd=self.project.root, log=self.log)
-                )
+                from fairway.path import judging
+
+                self._checks_child = self._stack.enter_context(judging.warm_child(self.project, self.log))
 
             progress = Progress(folder / work.PROGRESS, self.steps, features_cached=looked is not None, ready=ready)
             worker = child or self._stack.enter_context(self._child())
+            # While the child works this process has nothing else to do; loading SciPy takes it half a second.
+            threading.Thread(target=importlib.import_module, args=("fairway.path.judging",), daemon=True).start()
             result: dict[str, Any] = worker.run(work.ENTRY, payload, watch=progress.look)
             progress.look()
             for scrap in ("frame.arrow", "events", "code", "y.npy", "test.npy", work.PROGRESS):
@@ -313,146 +318,77 @@ class _Trip:
         self.steps.finish_folder(place, key)
         self.steps.keep("features", key, {"schemas": dict(schemas)})
 
-    def _evaluate(
-        self, made: Made, taken: Snapshot, events: Mapping[str, pl.DataFrame], part: Split, y: Array,
-        classes: tuple[str, ...],
-    ) -> Judged:  # fmt: skip
+    def _evaluate(self, made: Made, rows: Rows) -> Judged:
         begun = clock.elapsed()
         champion = versions.champion(self.store, self.settings.name)
-        loss = self.settings.rollout.primary or PRIMARY_LOSS[self.settings.task]
         key = self.steps.key(
-            "evaluate", train=made.key, loss=loss, champion=champion.artifact if champion else None, seed=self.seed
-        )
-        n = int(part.test.sum())
+            "evaluate", train=made.key, loss=self.settings.rollout.primary, seed=self.seed,
+            champion=champion.artifact if champion else None,
+        )  # fmt: skip
         name = f"{self.settings.name}@{champion.version}" if champion else None
+        text = f"{int(rows.split.test.sum()):,} rows held back"
         before = self.steps.result(key)
         if before is not None:
-            self.steps.say("evaluate", f"{n:,} rows held back", 0.0, cached=True)
-            return Judged.of(before, key=key, champion=name, loss=loss)
-        rivals = {
-            BASE_RATE: base_rate(self.settings.task, y[~part.test], k=len(classes), n=n),
-            simple.NAMES[self.settings.task]: made.array("simple"),
-        }
-        outputs, rows, champion_error = None, None, ""
-        if champion is not None:
-            rows = newer_than_both(
-                taken.frame, part, self.settings, trained_until=champion.trained_until,
-                test_share=(champion.settings.get("split") or {}).get("test_share", 1.0),
-            )  # fmt: skip
-            if rows.any():
-                outputs, champion_error = self._champion_outputs(champion, taken, events, part, classes)
-        held = made.looked.filter(part.test)
-        evaluation: dict[str, Any] | None = None
-        error = ""
-        try:
-            found = evaluate(
-                self.settings.task, y[part.test], made.array("outputs"), classes=classes, rivals=rivals,
-                champion=outputs, champion_rows=rows, slices=held.select(_slice_columns(held)),
-                groups=_groups(held, self.settings.entity), rows=f"{n:,} rows held back ({part.how})", loss=loss,
-                seed=self.seed,
-            )  # fmt: skip
-            evaluation = found.as_dict()
-        except ValueError as exc:
-            error = str(exc)
-        result = {
-            "evaluation": evaluation, "error": error, "champion_error": champion_error
-        }  # fmt: skip
+            self.steps.say("evaluate", text, 0.0, cached=True)
+            return Judged.of(before, key=key, champion=name)
+        from fairway.path import judging
+
+        result = judging.evaluation(
+            self.project, made, rows, champion=champion, limits=self._limits, log=self.log, seed=self.seed
+        )
         self.steps.keep("evaluate", key, result)
-        self.steps.say("evaluate", f"{n:,} rows held back", clock.elapsed() - begun)
-        return Judged.of(result, key=key, champion=name, loss=loss)
+        self.steps.say("evaluate", text, clock.elapsed() - begun)
+        return Judged.of(result, key=key, champion=name)
 
-    def _champion_outputs(
-        self, champion: Row, taken: Snapshot, events: Mapping[str, pl.DataFrame], part: Split, classes: tuple[str, ...]
-    ) -> tuple[Array | None, str]:
-        """The champion's answers to the held-out rows, from its package, or why there are none."""
-        folder = self.steps.new_folder()
-        try:
-            taken.frame.filter(part.test).drop(self.settings.target).write_ipc(folder / "rows.arrow")
-            paths = {}
-            for name, frame in events.items():
-                paths[name] = str(folder / f"{name}.arrow")
-                frame.write_ipc(paths[name])
-            payload = {
-                "package": str(package.materialise(self.workspace, champion.artifact)), "artifact": champion.artifact,
-                "rows": str(folder / "rows.arrow"), "events": paths, "outputs": str(folder / "outputs.npy"),
-            }  # fmt: skip
-            found = run_child(work.PREDICT_ENTRY, payload, self._limits, cwd=self.project.root, log=self.log)
-            if tuple(found["classes"]) != classes:
-                return None, f"it has other classes: {', '.join(found['classes'])}"
-            return np.load(folder / "outputs.npy", allow_pickle=False), ""
-        except FairwayError as exc:
-            return None, str(exc)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
-
-    def _package(
-        self, made: Made, judged: Judged, code: Mapping[str, bytes], env: Mapping[str, Any], part: Split,
-        y: Array, classes: tuple[str, ...],
-    ) -> tuple[str, Path]:  # fmt: skip
+    def _package(self, made: Made, rows: Rows, code: Mapping[str, bytes], env: Mapping[str, Any]) -> tuple[str, Path]:
         begun = clock.elapsed()
         settings_toml, contract_toml = dump_settings(self.settings), dump_contract(self.contract)
         key = self.steps.key("package", train=made.key, settings=settings_toml, contract=contract_toml)
-        before = self.steps.result(key)
-        why = made.result["runtime"]["reason"]
+        before, runtime = self.steps.result(key), made.result["runtime"]
+        text = f"{runtime['kind']}: {runtime['reason']}"
         if before is not None and before["artifact"] in self.workspace.blobs:
             artifact = str(before["artifact"])
             folder = package.materialise(self.workspace, artifact)
-            self.steps.say("package", f"{made.result['runtime']['kind']}: {why}", 0.0, cached=True, id=artifact[:12])
+            self.steps.say("package", text, 0.0, cached=True, id=artifact[:12])
             return artifact, folder
-        import msgspec
+        from fairway.path import judging
 
-        losses = np.full(len(y), np.nan)
-        losses[part.test] = row_losses(judged.loss, self.settings.task, y[part.test], made.array("outputs"))
-        reference = build_reference(
-            made.looked, at=self.settings.at, contract=self.contract, importance=made.importance,
-            window=self.settings.monitor.window, losses=pl.Series("loss", losses).fill_nan(None),
-            budget=self.settings.monitor.budget, js_alarm=self.settings.monitor.js_alarm,
-        )  # fmt: skip
-        result = made.result
         manifest = package.Manifest(
-            model=self.settings.name, task=self.settings.task, positive=self.settings.positive, classes=classes,
-            feature_columns=tuple((name, dtype) for name, dtype in result["feature_columns"]),
-            views=tuple(view | {"columns": result["schemas"][view["name"]]} for view in result["views"]),
-            contract=self.contract.version, runtime=result["runtime"], environment=dict(env),
+            model=self.settings.name, task=self.settings.task, positive=self.settings.positive, classes=rows.classes,
+            feature_columns=tuple((name, dtype) for name, dtype in made.result["feature_columns"]),
+            views=tuple(view | {"columns": made.result["schemas"][view["name"]]} for view in made.result["views"]),
+            contract=self.contract.version, runtime=runtime, environment=dict(env),
         )  # fmt: skip
-        work_folder = self.steps.new_folder()
+        built = self.steps.new_folder()
         try:
             package.build(
-                work_folder / "package", manifest, settings_toml=settings_toml, contract_toml=contract_toml, code=code,
-                model=made.folder / "model", reference=reference,
+                built / "package", manifest, settings_toml=settings_toml, contract_toml=contract_toml, code=code,
+                model=made.folder / "model", reference=judging.reference(self.project, made, rows),
                 heldout=msgspec.msgpack.decode((made.folder / "heldout.msgpack").read_bytes()),
             )  # fmt: skip
-            artifact = package.store_package(self.workspace, work_folder / "package")
+            artifact = package.store_package(self.workspace, built / "package")
         finally:
-            shutil.rmtree(work_folder, ignore_errors=True)
+            shutil.rmtree(built, ignore_errors=True)
         folder = package.materialise(self.workspace, artifact)
         self.steps.keep("package", key, {"artifact": artifact})
-        self.steps.say("package", f"{result['runtime']['kind']}: {why}", clock.elapsed() - begun, id=artifact[:12])
+        self.steps.say("package", text, clock.elapsed() - begun, id=artifact[:12])
         return artifact, folder
 
-    def _check(
-        self, made: Made, judged: Judged, artifact: str, folder: Path, taken: Snapshot,
-        events: Mapping[str, pl.DataFrame], part: Split, y: Array,
-    ) -> tuple[CheckResult, ...]:  # fmt: skip
+    def _check(self, made: Made, judged: Judged, rows: Rows, artifact: str, folder: Path) -> tuple[CheckResult, ...]:
         begun = clock.elapsed()
         key = self.steps.key(
-            "checks", artifact=artifact, dataset=taken.dataset, evaluate=judged.key, gates=self.settings.gates,
-            seed=self.seed,
-        )  # fmt: skip
+            "checks", artifact=artifact, dataset=rows.dataset, evaluate=judged.key, seed=self.seed
+        )  # the gates are in the artifact
         before = self.steps.result(key)
         if before is not None:
             results = tuple(CheckResult.from_dict(value) for value in before["checks"])
         else:
-            train_rows = ~part.test
-            given = suite.CheckInput(
-                version=self.run, cwd=self.project.root, log=self.log, settings=self.settings, contract=self.contract,
-                package=folder,
-                train=taken.frame.filter(train_rows), heldout=taken.frame.filter(part.test), y_train=y[train_rows],
-                events=events, python_outputs=made.array("outputs"), evaluation=judged.value(),
-                evaluation_error=judged.error, champion=judged.champion, seed=self.seed,
-                look_ups=made.looked.filter(train_rows).select(made.view_columns) if made.view_columns else None,
+            from fairway.path import judging
+
+            results = judging.checks(
+                self.project, made, judged, rows, package=folder, run=self.run, log=self.log, seed=self.seed,
+                child=self._checks_child,
             )  # fmt: skip
-            results = tuple(suite.run_checks(given, child=self._checks_child))
             if all(result.verdict != "unknown" for result in results):  # what did not run is asked again
                 self.steps.keep("checks", key, {"checks": [result.as_dict() for result in results]})
         text = judge(results, risk=self.settings.risk).sentence
@@ -486,7 +422,7 @@ class _Trip:
             result = TrainResult(
                 run=self.run, model=name, version=number, new=known is None,
                 verdict=known.verdict if known is not None else gate.answer, metrics=judged.evaluation,
-                checks=tuple(replace(c, repeat=c.repeat.replace(self.run, f"{name}@{number}")) for c in checks),
+                checks=_named(checks, self.run, f"{name}@{number}"),
                 report=report, dataset=taken.dataset, artifact=artifact, runtime=made.result["runtime"],
                 ms_per_row=made.result["ms_per_row"], steps=tuple(self.steps.lines),
                 seconds=clock.elapsed() - self.clock0, details=details,
@@ -509,12 +445,6 @@ def _content(frame: pl.DataFrame) -> str:
     return fingerprint.of_bytes(buffer.getvalue())
 
 
-def _slice_columns(held: pl.DataFrame) -> list[str]:
-    return [n for n, t in held.schema.items() if isinstance(t, pl.Enum | pl.Categorical) or t == pl.Boolean]
-
-
-def _groups(held: pl.DataFrame, entity: str | None) -> Array | None:
-    """The entity of each row when rows share one: they are then drawn together."""
-    if entity is None or entity not in held.columns or held[entity].n_unique() == held.height:
-        return None
-    return held[entity].cast(pl.String).fill_null("").to_numpy()
+def _named(results: tuple[CheckResult, ...], run: str, version: str) -> tuple[CheckResult, ...]:
+    """The results with the version's name in the commands that repeat them."""
+    return tuple(replace(result, repeat=result.repeat.replace(run, version)) for result in results)

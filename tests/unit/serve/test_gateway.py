@@ -62,7 +62,7 @@ def test_who_can_not_be_answered_and_why(serving: EmbeddedServing) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "body", "status", "code"),
     [
-        ("POST", PREDICT, b"{", 400, "not_json"),
+        ("POST", PREDICT, b"{", 400, "invalid_json"),
         ("POST", PREDICT, b'{"rows":[{"who":"a","size":"ten","color":"red"}]}', 422, "wrong_type"),
         ("POST", PREDICT, b'{"rows":[{"who":"a","size":1,"color":"red","left":"yes"}]}', 422, "unknown_field"),
         ("POST", PREDICT, b'{"rows":[]}', 422, None),
@@ -73,7 +73,7 @@ def test_who_can_not_be_answered_and_why(serving: EmbeddedServing) -> None:
         ("GET", "/etc/passwd", b"", 404, "not_found"),
         ("POST", "/v1/sources/none", b'{"rows":[]}', 404, "source_not_found"),
         ("POST", "/v1/sources/trips", b'{"rows":[{"trip":"t"}]}', 422, "missing_field"),
-        ("POST", "/v1/feedback", b'{"id":"p-1","label":NaN}', 400, None),
+        ("POST", "/v1/feedback", b'{"id":"p-1","label":NaN}', 422, None),
         ("POST", "/v1/feedback", b'{"id":"p-1","label":"perhaps"}', 422, "unknown_class"),
     ],
 )
@@ -122,7 +122,7 @@ def test_a_failing_shadow_does_not_hurt_and_a_bad_row_fails_alone(serving: Embed
     rows = [row(size=13.0), row(size=1.0)]
     status, said = post(serving, PREDICT, {"rows": rows})
     assert status == 200 and all("probability" in o for o in said["outputs"])
-    assert [a["3"]["status"] for a in answers(serving)] == ["model_error", "ok"]
+    assert sorted(a["3"]["status"] for a in answers(serving)) == ["model_error", "ok"]
     desire(serving.workspace, epoch=2, **served(3))
     status, said = post(serving, PREDICT, {"rows": rows})
     assert status == 200
@@ -162,8 +162,8 @@ def test_staging_brings_its_own_events_and_time_and_leaves_no_log(serving: Embed
     desire(serving.workspace, epoch=1, name="small.staging", **served(1))
     path = "/v1/models/small.staging/predict"
     at = "2014-05-01T10:00:00Z"
-    trip = {"trip": "t1", "color": "red", "left_at": "2014-05-01T09:30:00Z", "km": 30.0}
-    body = {"rows": [row(asked_at=at), row(asked_at=at)], "events": [{"trips": [trip]}, {}]}
+    trip = {"trip": "t1", "color": "red", "left_at": "2014-05-01T09:30:00Z", "km": 15.0}
+    body = {"rows": [row(asked_at=at), row(asked_at="2014-05-01T10:01:00Z")], "events": [{"trips": [trip]}, {}]}
     status, said = post(serving, path, body)
     assert status == 200
     first, second = (o["probability"]["yes"] for o in said["outputs"])

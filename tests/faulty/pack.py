@@ -113,7 +113,8 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 
 
 def features(data: pl.DataFrame) -> pl.DataFrame:
-    return data.drop("id").with_columns(cs.enum().to_physical(), ratio=pl.col("charge") / (pl.col("tenure").abs() + 1.0))
+    codes = cs.enum().to_physical()
+    return data.drop("id").with_columns(codes, ratio=pl.col("charge") / (pl.col("tenure").abs() + 1.0))
 
 
 def train(X, y, params):
@@ -320,7 +321,8 @@ def flights(n: int = 800) -> Table:
         },
     )  # fmt: skip
     settings = (
-        'format = 1\nname = "late"\ntask = "binary"\ntarget = "late"\npositive = "yes"\nentity = "id"\nat = "decide_at"\n'
+        'format = 1\nname = "late"\ntask = "binary"\ntarget = "late"\npositive = "yes"\nentity = "id"\n'
+        'at = "decide_at"\n'
         '[data]\nsource = "f.parquet"\n[sources.departures]\npath = "d.parquet"\nat = "left_at"\nkey = "id"\n'
         "[endpoint]\nat_from_caller = true\n"
     )

@@ -13,8 +13,8 @@ from fairway.checks.subject import Events, Material, Outputs, Subject, shown, so
 EXACT = 1e-9  # package and runtime, of the output's size
 STEADY = 1e-6  # METHODS 6e
 ALONE = 16
-TRAIN_ROWS = 2500
-CALLS = 150
+TRAIN_ROWS = 1500
+CALLS = 100
 
 
 def gap(first: Outputs, second: Outputs) -> Outputs:

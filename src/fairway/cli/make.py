@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from fairway.cli import pages
 from fairway.cli.terminal import JsonFlag, emit, progress, table
-from fairway.cli.things import allowed, project_for, workspace_here
+from fairway.cli.things import allowed, parse_model, project_for, workspace_here
 from fairway.errors import FairwayError
 from fairway.web.words import count, length, metric_name, number, plain, short
 
@@ -20,8 +21,52 @@ Thing = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default
 
 
 def register(app: typer.Typer) -> None:
+    app.command("check")(check)
     app.command("train")(train)
     app.command("diff")(diff)
+
+
+# -- check -----------------------------------------------------------------------------------------------------------
+
+
+def check(
+    thing: Annotated[
+        str | None, typer.Argument(metavar="[MODEL[@N]]", help="By default this project as it is.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Just this check; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")] = 0,
+    json: JsonFlag = False,
+) -> None:
+    """Data, code and gate; registers nothing. Of a version: its checks once more."""
+    from fairway.path.check import check_project, check_version
+
+    named = parse_model(thing) if thing is not None else None
+    project = project_for(thing)
+    by = allowed(project.workspace, "scientist").name
+    wanted = tuple(only or ())
+    if named is not None and named.version is not None:
+        found = check_version(project.workspace, named.model, named.version, project, only=wanted, seed=seed)
+    else:
+        try:
+            found = check_project(project, actor=by, seed=seed, only=wanted, say=say_step)
+        except FairwayError as error:
+            _note_failed(project, error)
+            raise
+    said = {"pass": "the gate would pass", "fail": "the gate would fail", "ask": "a person would be asked"}[
+        found.verdict
+    ]
+    emit(
+        found.as_dict(),
+        json=json,
+        lines=lambda: [
+            *pages.checks([c.as_dict() for c in found.checks]),
+            f"{found.thing}: {said}. Nothing was registered.",
+        ],
+    )
+    if found.verdict != "pass":
+        raise typer.Exit(1 if found.verdict == "fail" else 3)
 
 
 # -- train -----------------------------------------------------------------------------------------------------------
@@ -128,10 +173,14 @@ def runtime(result: "TrainResult") -> str:
     kind, took = result.runtime["kind"], result.ms_per_row
     reason = str(result.runtime.get("reason") or "")
     python = took.get("python")
-    speed = f"{took[kind]:.2g} ms a row" if kind in took else ""
+    speed = f"{_ms(took[kind])} ms a row" if kind in took else ""
     if kind in took and python is not None and kind != "python":
-        speed += f" instead of {python:.2g} ms"
+        speed += f" instead of {_ms(python)} ms"
     return f"{kind}: " + ", ".join(part for part in (speed, reason) if part)
+
+
+def _ms(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.2g}"
 
 
 def shortest(path: Path) -> str:

@@ -138,11 +138,11 @@ def deploy_lines(result: "DeployResult") -> list[str]:
         if result.outcome in ("forecast", "dry run"):
             lines.append(f"Start it: fairway deploy {name}")
         return lines
-    guard = length(timedelta(seconds=plan["guard_s"]))
+    guard = f"{plan['guard_s'] / 3600:g} h"
     if result.outcome == "live":
         lines.append("  live     100 % of the traffic")
     lines += [
-        f"  guard    {guard}: taken off when errors pass {plan['max_errors']:.0%} or p99 passes {plan['max_ms']:g} ms "
+        f"  guard    {guard}: taken off when errors pass {plan['max_errors'] * 100:g} % or p99 passes {plan['max_ms']:g} ms "
         "(absolute: there is no champion).",
         '           With nothing older, "back" means 503 with code no_champion, not a made-up answer.',
     ]

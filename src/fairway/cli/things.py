@@ -38,16 +38,28 @@ def project_here() -> "Project | None":
     from fairway.data.project import load_project
 
     try:
-        return load_project(Path.cwd())
+        project = load_project(Path.cwd())
     except ProjectNotFound:
         return None
+    return _in_time(project)
 
 
 def workspace_here() -> "Workspace":
     """Raises: UsageError where there is none."""
+    from fairway.store.gateways import follow_clock
     from fairway.store.workspace import Workspace
 
-    return Workspace.find(Path.cwd())
+    workspace = Workspace.find(Path.cwd())
+    follow_clock(workspace)
+    return workspace
+
+
+def _in_time(project: "Project") -> "Project":
+    """The project, seen by the clock of what serves it."""
+    from fairway.store.gateways import follow_clock
+
+    follow_clock(project.workspace)
+    return project
 
 
 def project_for(thing: str | None) -> "Project":
@@ -55,7 +67,7 @@ def project_for(thing: str | None) -> "Project":
     from fairway.data.project import load_project, project_of
 
     if thing is None:
-        return load_project(Path.cwd())
+        return _in_time(load_project(Path.cwd()))
     here = project_here()
     name = parse_model(thing).model
     if here is not None and here.settings.name == name:

@@ -267,14 +267,14 @@ def _new_events(records: Sequence[tuple[str, Events]]) -> list[dict[str, Any]]:
             "contract": record.contract,
             "key": row.key,
             "at": clock.from_us(row.at_us),
-            "received_at": clock.from_us(record.received_us),
+            "known_at": clock.from_us(record.received_us if row.known_us is None else row.known_us),
             "data": row.data,
             "segment": name,
         }
         for name, record in records
         for row in record.rows
     ]
-    events.sort(key=lambda e: (e["source"], e["at"], e["key"], e["received_at"]))
+    events.sort(key=lambda e: (e["source"], e["at"], e["key"], e["known_at"]))
     return events
 
 
@@ -289,7 +289,7 @@ def _write_events(
     for (source, contract, hour), group in groups.items():
         columns: list[pl.Series] = [
             pl.Series("_key", [e["key"] for e in group], pl.String()),
-            pl.Series("_known_at", [e["received_at"] for e in group], pl.Datetime("us", "UTC")),
+            pl.Series("_known_at", [e["known_at"] for e in group], pl.Datetime("us", "UTC")),
         ]
         for c in notes[contract, source].columns:
             values = [e["data"].get(c.name) for e in group]

@@ -182,7 +182,7 @@ def labelled_rows(workspace: Workspace, project: "_Project", until: datetime) ->
 def source_events(workspace: Workspace, name: str, until: datetime) -> pl.DataFrame | None:
     """Events of a source table that had been received by `until`, each key once (the first to come), or None.
 
-    Columns: the source's, `_key`, and `_known_at`, when it was received; ordered by (_known_at, _key).
+    Columns: the source's, `_key`, and `_known_at`, when it counts as known; ordered by (_known_at, _key).
     """
     files = [schema.log_file.c.kind == "source", schema.log_file.c.model == name]
     with workspace.store.read() as tx:

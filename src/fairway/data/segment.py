@@ -94,9 +94,12 @@ class Labels(msgspec.Struct, array_like=True):
 
 
 class EventRow(msgspec.Struct, array_like=True, frozen=True):
+    """known_us: when the event counts as known; None: when it was received."""
+
     key: str
     at_us: int
     data: dict[str, Any]
+    known_us: int | None = None
 
 
 class Events(msgspec.Struct, array_like=True):

@@ -51,7 +51,7 @@ class Snapshot:
 
 
 def columns_of(project: Project) -> tuple[Column, ...]:
-    """The contract's columns that a snapshot holds: all but the ignored ones, and the label's time where there is one."""
+    """The contract's columns that a snapshot holds: all but the ignored ones, and the label's time if there is one."""
     wanted = project.settings.data.label_at
     return tuple(c for c in project.contract.columns if c.role != "ignore" or c.name == wanted)
 
@@ -66,12 +66,21 @@ def snapshot(project: Project, *, now: datetime) -> Snapshot:
     raw = read_table(settings.data, project.root)
     if not raw.frame.height:
         raise DataError("the table has no rows, only its columns", file=raw.name)
-    checked = apply(raw.frame, columns, file=raw.name, locate=raw.locate)
-    table, warnings = checked.frame, list(checked.warnings)
-    counts = {"table": table.height}
-    table = _known_by(table, project, now, counts)
-    logged = _from_log(project, columns, now)
+    # Rows without a label are of no use here, and may lack what is only known of the others: they go unchecked.
+    labelled = _labelled(raw, project)
+    rows = labelled.arg_true()
+    checked = apply(
+        raw.frame.filter(labelled), columns, file=raw.name, locate=lambda index: raw.locate(int(rows[index]))
+    )
+    warnings = list(checked.warnings)
+    counts = {"table": raw.frame.height, "no_label": raw.frame.height - len(rows)}
+    table = _known_by(checked.frame, project, now, counts)
+    logged, lost = _from_log(project, columns, now)
     counts["log"] = logged.height
+    if lost:
+        hidden = ", ".join(c.name for c in columns if c.log != "plain")
+        why = f"; the log keeps {hidden} hashed or not at all" if hidden else ""
+        warnings.append(f"{lost:,} labelled rows of the log lack a value that the contract asks for{why}")
     frame = _one_per_decision(table, logged, project, counts) if logged.height else table
     frame = sorted_rows(frame, at=settings.at, entity=settings.entity)
     counts["duplicates"] = frame.height - frame.n_unique() if frame.height else 0
@@ -90,11 +99,24 @@ def snapshot(project: Project, *, now: datetime) -> Snapshot:
     return Snapshot(dataset, blob, frame, origin, counts, checked.flags, tuple(warnings), newest)
 
 
+def _labelled(raw: Raw, project: Project) -> pl.Series:
+    """Which rows have a value in the target, null tokens aside. A column that is missing is `apply`'s to refuse."""
+    target = project.contract.column(project.settings.target)
+    if target.name not in raw.frame.columns:
+        return pl.repeat(True, raw.frame.height, eager=True)
+    values = raw.frame[target.name]
+    if values.dtype.is_float():
+        values = values.fill_nan(None)
+    if target.null_values and values.dtype == pl.String:
+        return values.is_not_null() & ~values.is_in(list(target.null_values)).fill_null(False)
+    return values.is_not_null()
+
+
 def _known_by(table: pl.DataFrame, project: Project, now: datetime, counts: dict[str, int]) -> pl.DataFrame:
     """Rows with a label that was known by `now`; what was left out is counted by its first reason."""
     settings = project.settings
     at, label_at, until = settings.at, settings.data.label_at, settings.data.until
-    reasons: list[tuple[str, pl.Expr]] = [("no_label", pl.col(settings.target).is_null())]
+    reasons: list[tuple[str, pl.Expr]] = []
     if at is not None:
         reasons.append(("future", pl.col(at) > now))
     if label_at is not None:
@@ -104,7 +126,7 @@ def _known_by(table: pl.DataFrame, project: Project, now: datetime, counts: dict
     if until is not None and at is not None:
         end = clock.parse_iso(until if len(until) > 10 else until + "T00:00:00Z")
         reasons.append(("until", pl.col(at) >= end))
-    counts |= dict.fromkeys(("no_label", "future", "unknown_yet", "until"), 0)
+    counts |= dict.fromkeys(("future", "unknown_yet", "until"), 0)
     for name, reason in reasons:
         kept = table.filter(~reason)
         counts[name] = table.height - kept.height
@@ -112,17 +134,18 @@ def _known_by(table: pl.DataFrame, project: Project, now: datetime, counts: dict
     return table
 
 
-def _from_log(project: Project, columns: tuple[Column, ...], now: datetime) -> pl.DataFrame:
-    """Labelled predictions as training rows; those with a null where the contract allows none can't be used."""
+def _from_log(project: Project, columns: tuple[Column, ...], now: datetime) -> tuple[pl.DataFrame, int]:
+    """Labelled predictions as training rows, and how many have a null where the contract allows none."""
     names = [c.name for c in columns]
     if not project.settings.data.log:
-        return pl.DataFrame(schema=dict.fromkeys(names, pl.Null))
+        return pl.DataFrame(schema=dict.fromkeys(names, pl.Null)), 0
     found = log.labelled_rows(project.workspace, project, now)
     label_at = project.settings.data.label_at
     if label_at is not None and _LABEL_AT in found.columns:
         found = found.with_columns(pl.col(_LABEL_AT).alias(label_at))
     needed = [c.name for c in columns if not c.nulls and (c.known == "request" or c.role == "target")]
-    return found.select(names).drop_nulls(needed)
+    kept = found.select(names).drop_nulls(needed) if needed else found.select(names)
+    return kept, found.height - kept.height
 
 
 def _one_per_decision(
@@ -233,6 +256,7 @@ def source_events(project: Project, name: str, *, now: datetime) -> pl.DataFrame
         raw = read_table(settings.path, project.root)
         typed = apply(raw.frame, needed, file=raw.name, locate=raw.locate).frame
         typed = typed.with_columns(_known_at=pl.col(settings.at)).filter(pl.col(settings.at) <= now)
+        _one_row_per_key(typed, settings.key, raw.name)
         parts.append(typed)
     logged = log.source_events(project.workspace, name, now)
     if logged is not None:
@@ -242,3 +266,10 @@ def source_events(project: Project, name: str, *, now: datetime) -> pl.DataFrame
         return pl.DataFrame(schema={c.name: dtype_of(c) for c in columns} | {"_known_at": pl.Datetime("us", "UTC")})
     every = pl.concat(parts) if len(parts) > 1 else parts[0]
     return every.unique(settings.key, keep="last", maintain_order=True).sort(settings.at, settings.key)
+
+
+def _one_row_per_key(events: pl.DataFrame, key: str, file: str) -> None:
+    """The same event twice is once; two different events under one key can't both be right."""
+    twice = events.unique().filter(pl.col(key).is_duplicated())
+    if twice.height:
+        raise DataError(f"{twice[key][0]!r} is the key of more than one event", file=file, column=key)

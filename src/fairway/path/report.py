@@ -143,11 +143,12 @@ def sections(report: RunReport) -> list[Section]:
 def _value(value: float | None, *, signed: bool = False) -> str:
     if value is None:
         return "unknown"
-    if abs(value) >= 1000:
-        return f"{value:{'+' if signed else ''},.0f}"
-    if abs(value) < 5e-6:
+    plus, size = "+" if signed else "", abs(value)
+    if size >= 1000:
+        return f"{value:{plus},.0f}"
+    if size < 1e-12:
         return "0"
-    return f"{value:{'+' if signed else ''}.{3 if abs(value) >= 0.001 else 5}f}"
+    return f"{value:{plus}.2g}" if size < 5e-5 else f"{value:{plus}.{3 if size >= 0.001 else 4}f}"
 
 
 def _span(estimate: Mapping[str, Any], *, signed: bool = False) -> str:
@@ -155,7 +156,7 @@ def _span(estimate: Mapping[str, Any], *, signed: bool = False) -> str:
         return f"unknown: {estimate['why']}"
     if estimate["low"] is None:
         return _value(estimate["value"], signed=signed)
-    low, high = (_value(estimate[end], signed=signed) for end in ("low", "high"))
+    low, high = (_value(estimate[end]) for end in ("low", "high"))
     return f"{_value(estimate['value'], signed=signed)} ({low} to {high})"
 
 

@@ -83,12 +83,10 @@ class LoadedModel:
             return self._answer(rows)
         if events is None or isinstance(events, Mapping):
             return self.predict(rows, {name: self._events(name, columns) for name, columns in (events or {}).items()})
-        windows = [
-            {name: self._events(name, columns) for name, columns in own.items()} if own else {} for own in events
-        ]
+        own = self._own_events(events)
         return self._answer(
             views.compute_given(
-                self.code.views, rows, windows, at=self._at(), event_at=self._event_at(), schemas=self._schemas()
+                self.code.views, rows, own, at=self._at(), event_at=self._event_at(), schemas=self._schemas()
             )
         )
 
@@ -125,8 +123,35 @@ class LoadedModel:
     def _schemas(self) -> dict[str, dict[str, str]]:
         return {view["name"]: view["columns"] for view in self.manifest.views}
 
+    def _own_events(self, windows: Sequence[Events | None]) -> dict[str, pl.DataFrame]:
+        """Every row's events of the wire as one typed frame per source, with the row's number."""
+        found = {}
+        for source, described in self.contract.sources:
+            columns: dict[str, list[Any]] = {column.name: [] for column in described}
+            known: list[int | None] = []
+            place: list[int] = []
+            for row, own in enumerate(windows):
+                given = (own or {}).get(source)
+                n = len(next(iter(given.values()))) if given else 0
+                if not given or not n:
+                    continue
+                for name, values in columns.items():
+                    if name not in given:
+                        raise ModelCodeError(f"column {name!r} is missing from the events of {source!r}")
+                    values.extend(given[name])
+                known.extend(given.get(views.KNOWN_AT) or [None] * n)
+                place.extend([row] * n)
+            if place:
+                frame = typed_frame(described, columns)
+                extra = [pl.Series(views.ROW, place, dtype=pl.Int64)]
+                if None not in known:
+                    extra.append(pl.Series(views.KNOWN_AT, known, dtype=pl.Int64).cast(pl.Datetime("us", "UTC")))
+                found[source] = frame.with_columns(extra)
+        return found
+
     def _events(self, source: str, columns: Mapping[str, Sequence[Any]]) -> pl.DataFrame:
-        return typed_frame(dict(self.contract.sources)[source], columns)
+        described = dict(self.contract.sources)[source]
+        return typed_frame(described, columns or {column.name: () for column in described})
 
 
 def load(folder: Path, *, artifact: str | None = None) -> LoadedModel:

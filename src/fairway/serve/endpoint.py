@@ -4,6 +4,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -81,12 +82,20 @@ class LoadedVersion:
 
 @dataclass(frozen=True)
 class SourceTable:
-    """How events of a source table are read: columns, and which of them are the key and the time."""
+    """How events of a source table are read: columns, and which of them are the key and the time.
+
+    skew_us: how far back a caller's word counts for when an event was known; 0: it is known when it is received.
+    """
 
     columns: tuple[Column, ...]
     key: str
     at: str
     note: segment.Columns
+    skew_us: int
+
+    def known_us(self, at_us: int, now_us: int) -> int:
+        """An event within the allowed skew was known when it happened, as in its history file; else it is now."""
+        return at_us if now_us - self.skew_us <= at_us <= now_us else now_us
 
 
 @dataclass(frozen=True)
@@ -166,12 +175,14 @@ def with_roles(contract: Contract, settings: Settings) -> Contract:
 
 
 def source_tables(contract: Contract, settings: Settings) -> dict[str, SourceTable]:
+    skew = settings.endpoint.max_skew if settings.endpoint.at_from_caller else timedelta(0)
     return {
         name: SourceTable(
             columns,
             settings.sources[name].key,
             settings.sources[name].at,
             segment.Columns(contract.version, name, segment.column_notes(columns)),
+            skew // timedelta(microseconds=1),
         )
         for name, columns in contract.sources
         if name in settings.sources

@@ -391,10 +391,10 @@ class Gateway:
                 if value is None:
                     field = f"rows[{place}].{name}"
                     raise RequestError(f"{field} must not be null", code="missing_field", status=422, field=field)
-            events.append(EventRow(str(key), at, row))
+            events.append(EventRow(str(key), at, row, table.known_us(at, now_us)))
         # The log first: an event that is looked up and then lost could never be repeated in training.
         await self.spool.commit(Events(source, table.note.contract, now_us, events), table.note)
-        self.online.put(source, events, known_us=now_us)
+        self.online.put(source, events)
         self.metrics.add("fairway_source_events_total", len(events))
         return _json(202, {"accepted": len(events)})
 

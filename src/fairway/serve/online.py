@@ -34,10 +34,10 @@ class OnlineStore:
         )
         self._indexed: set[tuple[str, str]] = set()
 
-    def put(self, source: str, rows: Sequence[EventRow], *, known_us: int) -> int:
+    def put(self, source: str, rows: Sequence[EventRow]) -> int:
         """Keep events whose key is not known yet; returns how many were new."""
         before = self._db.total_changes()
-        values = [(source, row.key, row.at_us, known_us, _encoder.encode(row.data).decode()) for row in rows]
+        values = [(source, row.key, row.at_us, row.known_us, _encoder.encode(row.data).decode()) for row in rows]
         self._db.execute("begin immediate")
         try:
             self._db.executemany("insert or ignore into event values(?, ?, ?, ?, ?)", values)

@@ -46,6 +46,13 @@ def wait_active(workspace: Workspace, endpoint: str, epoch: int, *, timeout_s: f
         time.sleep(_LOOK_S)
 
 
+def follow_clock(workspace: Workspace) -> None:
+    """Live by the clock of what serves the workspace: its virtual one, when it has one."""
+    served = is_served(workspace)
+    if served is not None and served["virtual_clock"]:
+        os.environ[clock.VARIABLE] = served["virtual_clock"]
+
+
 def is_served(workspace: Workspace) -> dict[str, Any] | None:
     """What `.fairway/serve.json` says (predict, console, pid, virtual_clock) while its supervisor lives, else None."""
     try:

@@ -199,11 +199,13 @@ def _write_heldout(
     n = looked.height
     keep = np.sort(np.random.default_rng(seed).choice(n, min(n, HELDOUT_ROWS), replace=False))
     rows = looked.select(c.name for c in contract.request_columns)[keep]
-    windows: list[dict[str, Any]] = [{} for _ in range(rows.height)]
+    windows: list[dict[str, Any]] = [{view.source: [] for view in code.views} for _ in range(rows.height)]
     if code.views and settings.at is not None:
         event_at = {name: source.at for name, source in settings.sources.items()}
         found = views.windows_of(code.views, rows, events, at=settings.at, event_at=event_at)
-        windows = [{name: wire_rows(frame) for name, frame in own.items()} for own in found]
+        for source, frame in found.items():
+            for row, event in zip(frame[views.ROW].to_list(), wire_rows(frame.drop(views.ROW)), strict=True):
+                windows[row][source].append(event)
     heldout = {"rows": wire_rows(rows), "events": windows, "outputs": runtime.predict(X[keep]).tolist()}
     (folder / "heldout.msgpack").write_bytes(msgspec.msgpack.encode(heldout))
 

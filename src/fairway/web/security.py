@@ -11,15 +11,17 @@ import secrets
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
-
-from fastapi import Request
 
 from fairway import clock
 from fairway.errors import RequestError
 from fairway.store import tokens
 from fairway.store.tokens import Identity
 from fairway.store.workspace import Workspace
+
+if TYPE_CHECKING:  # the command line shares the roles, and has no use for a web framework
+    from starlette.requests import Request
 
 COOKIE = "fairway_session"
 SESSION_S = 12 * 3600.0
@@ -101,7 +103,7 @@ class Guard:
         if foreign or (site is not None and site not in ("same-origin", "none")):
             raise RequestError("refused: the request comes from another site", code="wrong_origin", status=403)
 
-    def authorise(self, request: Request) -> Identity | None:
+    def authorise(self, request: "Request") -> Identity | None:
         """The caller, if the role table lets them; also checks a form's token and an API call's content type.
 
         Raises: RequestError 401, 403, 415 or 429.
@@ -121,7 +123,7 @@ class Guard:
             raise RequestError(f"this needs the role {needed}", code="not_allowed", status=403)
         return identity
 
-    def _check_content_type(self, request: Request, key: tuple[str, str]) -> None:
+    def _check_content_type(self, request: "Request", key: tuple[str, str]) -> None:
         if request.method in _SAFE:
             return
         given = request.headers.get("content-type", "").split(";")[0].strip().lower()
@@ -129,7 +131,7 @@ class Guard:
         if given != wanted:
             raise RequestError(f"content type must be {wanted}", code="content_type", status=415)
 
-    def identify(self, request: Request) -> Identity | None:
+    def identify(self, request: "Request") -> Identity | None:
         """The caller by Bearer token, else by session cookie; None without either. Raises: RequestError 401, 429."""
         header = request.headers.get("authorization")
         if header is not None:
@@ -169,11 +171,11 @@ class Guard:
             return None
         return tokens.identify_digest(self.workspace, digest)
 
-    def form_token(self, request: Request) -> str:
+    def form_token(self, request: "Request") -> str:
         """What our own forms carry and no other site can know."""
         return self._sign("form", request.cookies.get(COOKIE, ""))
 
-    def check_form(self, request: Request, form: Mapping[str, str]) -> None:
+    def check_form(self, request: "Request", form: Mapping[str, str]) -> None:
         """Raises: RequestError 403 unless the form was made by our page for this session."""
         cookie = request.cookies.get(COOKIE)
         if not cookie or not hmac.compare_digest(

@@ -145,7 +145,8 @@ def shares(end: Json) -> str:
 def estimates(metrics: Any) -> list[tuple[str, float, float | None, float | None]]:
     """(name, value, low, high) of each figure in a version's metrics; those without a value are left out."""
     found: list[tuple[str, float, float | None, float | None]] = []
-    for name, value in metrics.items() if isinstance(metrics, Mapping) else ():
+    inner = metrics.get("metrics", metrics) if isinstance(metrics, Mapping) else {}
+    for name, value in (inner or {}).items():
         figure = value.get("value") if isinstance(value, Mapping) else value
         if isinstance(figure, int | float) and not isinstance(figure, bool):
             low, high = interval(value) if isinstance(value, Mapping) else (None, None)

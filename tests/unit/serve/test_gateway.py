@@ -38,7 +38,9 @@ def test_an_answer_names_version_and_prediction_and_is_logged(serving: EmbeddedS
     status, said = post(serving, PREDICT, {"rows": [row(), row(color="mauve")], "request_id": "r1"})
     assert status == 200
     assert said["model"] == "small" and said["request_id"] == "r1"
-    assert [o["id"] for o in said["outputs"]] == [fingerprint.prediction_id("default", "small", "r1", i) for i in (0, 1)]
+    assert [o["id"] for o in said["outputs"]] == [
+        fingerprint.prediction_id("default", "small", "r1", i) for i in (0, 1)
+    ]
     serving.settle()
     frame = log.predictions(serving.workspace, "small").sort("row")
     for output, logged, flags in zip(said["outputs"], frame["answers"], frame["flags"], strict=True):
@@ -211,4 +213,4 @@ def test_openapi_names_every_route(serving: EmbeddedServing) -> None:
         "/openapi.json",
     }  # fmt: skip
     status, text = serving.call("GET", "/metrics", b"")
-    assert status == 200 and b"# TYPE" in text or text == b"\n"
+    assert (status == 200 and b"# TYPE" in text) or text == b"\n"

@@ -73,11 +73,22 @@ def test_each_row_with_its_own_events_gets_the_same_values():
     windows = views.windows_of([spec()], rows, {"trips": events}, at="asked_at", event_at=EVENT_AT)
     given = views.compute_given([spec()], rows, windows, at="asked_at", event_at=EVENT_AT, schemas=schemas)
     assert given.equals(looked)
-    alone = [
-        views.compute_given([spec()], rows[[i]], [windows[i]], at="asked_at", event_at=EVENT_AT, schemas=schemas)
-        for i in range(rows.height)
-    ]
+    alone = []
+    for i in range(rows.height):
+        own = {"trips": windows["trips"].filter(pl.col("_row") == i).with_columns(_row=pl.lit(0, dtype=pl.Int64))}
+        alone.append(views.compute_given([spec()], rows[[i]], own, at="asked_at", event_at=EVENT_AT, schemas=schemas))
     assert pl.concat(alone).equals(looked)
+
+
+def test_a_row_sees_no_event_that_another_row_brought():
+    at = pl.Series([START, START + timedelta(minutes=9)], dtype=TIME)
+    rows = pl.DataFrame({"stop": ["a", "a"], "asked_at": at})
+    late = pl.DataFrame({"stop": ["a"], "left_at": pl.Series([START], dtype=TIME), "late": [4.0], "_row": [1]})
+    given = views.compute_given(
+        [spec()], rows, {"trips": late}, at="asked_at", event_at=EVENT_AT,
+        schemas={"mean_delay": {"delay": "Float64", "n": "UInt32"}},
+    )  # fmt: skip
+    assert given["delay"].to_list() == [None, 4.0]
 
 
 def test_the_window_is_open_at_its_start_and_closed_at_its_end():
@@ -101,7 +112,7 @@ def test_no_events_and_null_keys_are_null_of_the_same_type_and_no_row_is_lost():
     full = trips(np.random.default_rng(0), 50)
     _, schemas = views.look_up([spec()], table(np.random.default_rng(0), 20, "asked_at"), {"trips": full},
                                at="asked_at", event_at=EVENT_AT)  # fmt: skip
-    given = views.compute_given([spec()], rows, [{}, {}, {}], at="asked_at", event_at=EVENT_AT, schemas=schemas)
+    given = views.compute_given([spec()], rows, {}, at="asked_at", event_at=EVENT_AT, schemas=schemas)
     assert given.schema == looked.schema
 
 

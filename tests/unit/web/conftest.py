@@ -1,48 +1,17 @@
 """A console over a filled workspace, asked through its ASGI door: no socket, no process."""
 
-import asyncio
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
+from console_browser import Browser
 from fastapi import FastAPI
 from filled_store import fill
 
 from fairway.store import tokens
 from fairway.store.workspace import Workspace
 from fairway.web.app import create_app
-
-HOST = "http://127.0.0.1:8081"
-
-
-@dataclass
-class Browser:
-    """Sends requests one by one and keeps cookies."""
-
-    app: FastAPI
-    headers: dict[str, str] = field(default_factory=dict)
-    cookies: httpx.Cookies = field(default_factory=httpx.Cookies)
-
-    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
-        async def send() -> httpx.Response:
-            door = httpx.ASGITransport(self.app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(
-                transport=door, base_url=HOST, headers=self.headers, cookies=self.cookies
-            ) as client:
-                answer = await client.request(method, path, **options)
-                self.cookies = client.cookies
-                return answer
-
-        return asyncio.run(send())
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return self.ask("GET", path, **options)
-
-    def post(self, path: str, **options: Any) -> httpx.Response:
-        return self.ask("POST", path, **options)
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import HOST, Browser
+from console_browser import HOST, Browser
 from fastapi import FastAPI
 
 from fairway.registry import show

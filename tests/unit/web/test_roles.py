@@ -4,9 +4,11 @@ import re
 from typing import Any
 
 import pytest
-from conftest import HOST, Browser
+from console_browser import HOST, Browser
 from fastapi import FastAPI
 
+from fairway.store.workspace import Workspace
+from fairway.web.app import create_app
 from fairway.web.security import FORMS, ROLES
 
 LOW = {"viewer": "predict", "scientist": "viewer", "admin": "scientist", "approver": "viewer"}
@@ -64,9 +66,7 @@ def test_every_route_without_with_wrong_and_with_low_token(
     assert (low.status_code, low.json()["code"]) == (403, "not_allowed")
 
 
-def test_a_route_that_the_table_does_not_name_is_refused(workspace: Any, keys: dict[str, str]) -> None:
-    from fairway.web.app import create_app
-
+def test_a_route_that_the_table_does_not_name_is_refused(workspace: Workspace, keys: dict[str, str]) -> None:
     app = create_app(workspace)
     app.get("/forgotten")(lambda: {"open": True})
     answer = Browser(app, {"Authorization": f"Bearer {keys['owner']}"}).get("/forgotten")
@@ -119,7 +119,8 @@ def log_in(browser: Browser, token: str) -> Any:
     return browser.post("/login", data={"token": token, "next": "/reviews"}, headers={"Origin": HOST})
 
 
-def test_a_person_logs_in_and_out(browser: Browser, keys: dict[str, str]) -> None:
+def test_a_person_logs_in_and_out(workspace: Workspace, keys: dict[str, str]) -> None:
+    browser = Browser(create_app(workspace))  # its own: no wrong tokens before
     first = browser.get("/", headers={"Accept": "text/html"})
     assert (first.status_code, first.headers["location"]) == (303, "/login?next=/")
     assert log_in(browser, "fw_wrong").status_code == 401
@@ -160,9 +161,7 @@ def test_forms_need_their_own_token(browser: Browser, keys: dict[str, str]) -> N
         assert (answer.status_code, answer.json()["code"]) == (403, "form_token")
 
 
-def test_wrong_tokens_are_slowed_and_right_ones_are_not(workspace: Any, keys: dict[str, str]) -> None:
-    from fairway.web.app import create_app
-
+def test_wrong_tokens_are_slowed_and_right_ones_are_not(workspace: Workspace, keys: dict[str, str]) -> None:
     app = create_app(workspace)
     wrong = Browser(app, {"Authorization": "Bearer fw_no"})
     codes = {wrong.get("/api/v1/status").status_code for _ in range(30)}

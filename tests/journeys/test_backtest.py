@@ -48,7 +48,7 @@ def comparable(workspace: Workspace, endpoint: str) -> list[dict]:
 
 def test_backtest_equals_the_real_processes(project: Project, tmp_path: Path) -> None:
     rows = pl.read_parquet(project.root / "data" / "flights.parquet")
-    end = rows.filter(pl.col("decide_at") >= START)["decide_at"].sort()[ROWS]
+    end = rows.filter(pl.col("decide_at") >= START)["decide_at"].sort()[ROWS - 1] + timedelta(microseconds=1)
     summary = run_backtest(project, start=START, end=end, retrain="3d")
     embedded = Workspace.find(Path(summary["folder"]))
 
@@ -69,7 +69,7 @@ def test_backtest_equals_the_real_processes(project: Project, tmp_path: Path) ->
         server.wait(60)
         output.close()
 
-    assert done.predictions == summary["predictions"] == ROWS
+    assert done.predictions == summary["predictions"] >= ROWS
     name = project.settings.name
     assert comparable(real, name) == comparable(embedded, name)
     found, expected = (

@@ -87,7 +87,8 @@ def features(data: pl.DataFrame) -> pl.DataFrame:
     return data.drop("who", "asked_at").with_columns(cs.enum().to_physical())
 
 def train(X, y, params):
-    return HistGradientBoostingClassifier(categorical_features=["color"], max_iter=5, random_state=0, **params).fit(X, y)
+    model = HistGradientBoostingClassifier(categorical_features=["color"], max_iter=5, random_state=0, **params)
+    return model.fit(X, y)
 """
 
 

@@ -249,9 +249,9 @@ def children(up: Running, module: str) -> list[int]:
         if folder.name.isdigit():
             with contextlib.suppress(OSError):
                 words = (folder / "cmdline").read_bytes().split(b"\0")
-                if (not module or module.encode() in words) and b"--parent" in words:
-                    if words[words.index(b"--parent") + 1] == str(up.process.pid).encode():
-                        found.append(int(folder.name))
+                ours = b"--parent" in words and words[words.index(b"--parent") + 1] == str(up.process.pid).encode()
+                if ours and (not module or module.encode() in words):
+                    found.append(int(folder.name))
     return found
 
 

@@ -9,7 +9,8 @@ SOURCE = Path(__file__).parents[2] / "src" / "fairway"
 
 LAYERS = [
     {"cli"},
-    {"process", "testing"},
+    {"testing"},
+    {"process"},
     {"web"},
     {"fleet", "serve"},
     {"path"},

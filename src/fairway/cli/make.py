@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairway.cli import pages
-from fairway.cli.terminal import JsonFlag, emit, progress, table
+from fairway.cli.terminal import DryFlag, JsonFlag, YesFlag, ask, emit, interactive, progress, say, table
 from fairway.cli.things import allowed, parse_model, project_for, workspace_here
 from fairway.errors import FairwayError
 from fairway.web.words import count, length, metric_name, number, plain, short
@@ -21,9 +21,48 @@ Thing = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default
 
 
 def register(app: typer.Typer) -> None:
+    app.command("new")(new)
     app.command("check")(check)
     app.command("train")(train)
     app.command("diff")(diff)
+
+
+# -- new -------------------------------------------------------------------------------------------------------------
+
+
+def new(
+    name: Annotated[str, typer.Argument(help="The model's name; a folder of this name is made.")],
+    data: Annotated[str, typer.Option("--data", metavar="TABLE", help="A CSV or Parquet file, or a folder of them.")],
+    target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="What is to be predicted.")],
+    at: Annotated[str | None, typer.Option("--at", metavar="COLUMN", help="When a prediction is asked.")] = None,
+    entity: Annotated[str | None, typer.Option("--entity", metavar="COLUMN", help="What a row is about.")] = None,
+    task: Annotated[str | None, typer.Option("--task", help="binary, multiclass or regression.")] = None,
+    positive: Annotated[str | None, typer.Option("--positive", help="The class that is looked for.")] = None,
+    label_delay: Annotated[
+        str | None, typer.Option("--label-delay", metavar="30d", help="Until the true answer is known, or unknown.")
+    ] = None,
+    yes: YesFlag = False,
+    json: JsonFlag = False,
+    dry_run: DryFlag = False,
+) -> None:
+    """A project from your table: every decision is said, every guess is marked."""
+    import tempfile
+    from contextlib import ExitStack
+
+    from fairway.path.new import new as make
+
+    questions = ask if interactive() and not yes and not json else None
+    with ExitStack() as stack:
+        # A dry run does all of it, in a folder that is gone afterwards.
+        folder = stack.enter_context(tempfile.TemporaryDirectory()) if dry_run else None
+        made = make(
+            name, str(Path(data).resolve()) if dry_run else data, target, at=at, entity=entity, task=task,
+            positive=positive, label_delay=label_delay, yes=yes or questions is None, ask=questions, folder=folder,
+            say=None if json else say,
+        )  # fmt: skip
+    written = ["Nothing was written (--dry-run)."] if dry_run else made.written()
+    result = {**made.as_dict(), **({"root": None, "dry_run": True} if dry_run else {})}
+    emit(result, json=json, lines=lambda: ["", *written])
 
 
 # -- check -----------------------------------------------------------------------------------------------------------

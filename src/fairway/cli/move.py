@@ -142,8 +142,8 @@ def deploy_lines(result: "DeployResult") -> list[str]:
     if result.outcome == "live":
         lines.append("  live     100 % of the traffic")
     lines += [
-        f"  guard    {guard}: taken off when errors pass {plan['max_errors'] * 100:g} % or p99 passes {plan['max_ms']:g} ms "
-        "(absolute: there is no champion).",
+        f"  guard    {guard}: taken off when errors pass {plan['max_errors'] * 100:g} % or p99 passes "
+        f"{plan['max_ms']:g} ms (absolute: there is no champion).",
         '           With nothing older, "back" means 503 with code no_champion, not a made-up answer.',
     ]
     if result.outcome == "waiting":

@@ -65,7 +65,7 @@ class FoldedBatch:
     share_epoch, arm, propensity, contract, flags, gateway, inputs and looked_up {column: value}, and answers {version
     as text: {"role", "status", "output", "latency_ms"}}. labels: dicts with prediction, name, event, value, at,
     received_at and matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with source,
-    key, at, received_at and data.
+    key, at, received_at, known_at and data.
     """
 
     predictions: list[dict[str, Any]] = field(default_factory=list)
@@ -267,6 +267,7 @@ def _new_events(records: Sequence[tuple[str, Events]]) -> list[dict[str, Any]]:
             "contract": record.contract,
             "key": row.key,
             "at": clock.from_us(row.at_us),
+            "received_at": clock.from_us(record.received_us),
             "known_at": clock.from_us(record.received_us if row.known_us is None else row.known_us),
             "data": row.data,
             "segment": name,
@@ -274,7 +275,7 @@ def _new_events(records: Sequence[tuple[str, Events]]) -> list[dict[str, Any]]:
         for name, record in records
         for row in record.rows
     ]
-    events.sort(key=lambda e: (e["source"], e["at"], e["key"], e["known_at"]))
+    events.sort(key=lambda e: (e["source"], e["at"], e["key"], e["received_at"]))
     return events
 
 
@@ -289,6 +290,7 @@ def _write_events(
     for (source, contract, hour), group in groups.items():
         columns: list[pl.Series] = [
             pl.Series("_key", [e["key"] for e in group], pl.String()),
+            pl.Series("_received_at", [e["received_at"] for e in group], pl.Datetime("us", "UTC")),
             pl.Series("_known_at", [e["known_at"] for e in group], pl.Datetime("us", "UTC")),
         ]
         for c in notes[contract, source].columns:

@@ -190,8 +190,8 @@ def source_events(workspace: Workspace, name: str, until: datetime) -> pl.DataFr
     frame = _read(workspace, paths)
     if frame is None:
         return None
-    ordered = frame.filter(pl.col("_known_at") <= until).sort("_known_at", "_key")
-    return ordered.unique("_key", keep="first", maintain_order=True)
+    came = frame.filter(pl.col("_received_at") <= until).sort("_received_at", "_known_at", "_key")
+    return came.unique("_key", keep="first", maintain_order=True).drop("_received_at").sort("_known_at", "_key")
 
 
 def _model(workspace: Workspace, endpoint: str) -> str:

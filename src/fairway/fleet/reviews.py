@@ -118,5 +118,6 @@ def _about_retraining(
         jobs.submit(store, tx, kind="deploy", key=row.model, payload=payload)
     elif choice == "rollback":
         controller.rollback_in(store, tx, row.model, why=why or f"answer to {row.review}", actor=actor, now=now)
-    if choice in ("keep", "rollback") and row.subject.startswith("alarm-"):
+    # Nobody's answer closes no alarm: it stays to be seen, and its question is not asked again by more retrains.
+    if choice in ("keep", "rollback") and row.subject.startswith("alarm-") and actor != NOBODY:
         alarms.close(store, tx, row.subject, now=now, why=f"{row.review}: {choice}")

@@ -5,7 +5,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from fairway.errors import RequestError
-from fairway.serve.gateway import MAX_BODY, Answer, Gateway, failure
+from fairway.serve.answers import Answer, failure
+from fairway.serve.gateway import MAX_BODY, Gateway
 
 REQUEST_S = 10.0
 SEND_S = 10.0  # a reader that takes longer for a buffer's worth is cut

@@ -1,7 +1,6 @@
 """The gateway: what it answers to each request. No HTTP, no store: bytes in, bytes out, desired state from outside."""
 
 import asyncio
-import hashlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -18,23 +17,23 @@ from fairway.errors import FairwayError, RequestError
 from fairway.serve import endpoint as endpoints
 from fairway.serve import metrics, rows
 from fairway.serve.access import PUBLIC, Access, Token
+from fairway.serve.answers import BAD_ID, JSON, Answer, as_json, event_id, failure, is_request_id
 from fairway.serve.endpoint import STAGING, Desired, Endpoint, SourceTable, VersionSpec
 from fairway.serve.online import OnlineStore
 from fairway.serve.openapi import DOCUMENT
-from fairway.serve.predictor import Predictor, PredictTimeout
+from fairway.serve.predictor import Predictor
 from fairway.serve.replies import Replies
 from fairway.serve.spool import Spool
 
 MAX_BODY = 10 * 1024 * 1024
 MAX_IN_FLIGHT = 512  # requests
-MAX_REQUEST_ID = 128
 LOADING_WAIT_S = 5.0
 SEAL_ROLLOUT_S, SEAL_S = 1.0, 10.0
+PRUNE_EVERY = 10_000  # events
+DAY_US = 86_400_000_000
 
-Answer = tuple[int, dict[str, str], bytes]
 log = logging.getLogger(__name__)
 
-_JSON = {"content-type": "application/json"}
 _NO_COLUMNS = segment.Columns("", "", [])
 
 
@@ -71,6 +70,7 @@ class Gateway:
         self._replies = Replies()
         self._scorer = rows.Scorer(patient=clock.is_virtual())
         self._in_flight = 0
+        self._until_prune = PRUNE_EVERY
         self._closing: set[asyncio.Task[None]] = set()
 
     # -- desired state -----------------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class Gateway:
     async def handle(self, method: str, path: str, headers: Mapping[str, str], body: bytes) -> Answer:
         """Answer one request; header names are lower case, the path has no query. Never raises."""
         request_id = headers.get("x-request-id", "")
-        if not _is_id(request_id):
+        if not is_request_id(request_id):
             request_id = f"r-{uuid.uuid4().hex[:16]}"
         try:
             route, role = self._route(method, path)
@@ -191,8 +191,8 @@ class Gateway:
                 self.access.check(method, path, headers, role=role)
             if len(body) > MAX_BODY:
                 raise RequestError(f"the body exceeds {MAX_BODY:,} bytes", code="body_too_large", status=413)
-            if "x-request-id" in headers and not _is_id(headers["x-request-id"]):
-                raise RequestError(_BAD_ID, code="bad_request_id", status=422, field="x-request-id")
+            if "x-request-id" in headers and not is_request_id(headers["x-request-id"]):
+                raise RequestError(BAD_ID, code="bad_request_id", status=422, field="x-request-id")
             return await route(request_id, body)
         except RequestError as error:
             return failure(error, request_id)
@@ -231,11 +231,11 @@ class Gateway:
         return route, role
 
     async def _health(self, request_id: str, body: bytes) -> Answer:
-        return _json(200, {"status": "ok"})
+        return as_json(200, {"status": "ok"})
 
     async def _ready(self, request_id: str, body: bytes) -> Answer:
         loading = self.loading
-        return _json(503, {"ready": False, "loading": loading}) if loading else _json(200, {"ready": True})
+        return as_json(503, {"ready": False, "loading": loading}) if loading else as_json(200, {"ready": True})
 
     async def _metrics(self, request_id: str, body: bytes) -> Answer:
         self.metrics.set("fairway_in_flight_requests", self._in_flight)
@@ -245,7 +245,7 @@ class Gateway:
         return 200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, text.encode()
 
     async def _openapi(self, request_id: str, body: bytes) -> Answer:
-        return _json(200, DOCUMENT)
+        return as_json(200, DOCUMENT)
 
     # -- predictions -------------------------------------------------------------------------------------------------
 
@@ -294,15 +294,15 @@ class Gateway:
         assert endpoint.decoder is not None
         given = None
         if endpoint.desired.staging:
-            given, body = _staged_events(body)
+            given, body = rows.staged_events(body)
         received_us = clock.to_us(clock.now())
         decoded = endpoint.decoder.decode(body)
         request_id = decoded.request_id if decoded.request_id is not None else generated
-        if not _is_id(request_id):
-            raise RequestError(_BAD_ID, code="bad_request_id", status=422, field="request_id")
+        if not is_request_id(request_id):
+            raise RequestError(BAD_ID, code="bad_request_id", status=422, field="request_id")
         digest = fingerprint.of_bytes(body)
         if (earlier := await self._replies.earlier(endpoint.name, request_id, digest)) is not None:
-            return earlier[0], _JSON, earlier[1]
+            return earlier[0], JSON, earlier[1]
         self._replies.begin(endpoint.name, request_id, digest)
         status, answer = 500, b""
         try:
@@ -326,7 +326,7 @@ class Gateway:
                 raise
         finally:
             self._replies.end(endpoint.name, request_id, status, answer)
-        return status, _JSON if status == 200 else _JSON | {"retry-after": "1"}, answer
+        return status, JSON if status == 200 else JSON | {"retry-after": "1"}, answer
 
     def _count(self, endpoint: Endpoint, answers: Sequence[segment.VersionAnswers]) -> None:
         counts: dict[tuple[int, bool, str], int] = {}
@@ -363,7 +363,7 @@ class Gateway:
             LabelRow(
                 row.id,
                 row.name,
-                row.event if row.event is not None else _event_id(row.id, row.name, row.value, row.at),
+                row.event if row.event is not None else event_id(row.id, row.name, row.value, row.at),
                 row.value,
                 row.at if row.at is not None else now_us,
             )
@@ -371,7 +371,7 @@ class Gateway:
         ]
         await self.spool.commit(Labels(now_us, found), _NO_COLUMNS)
         self.metrics.add("fairway_feedback_total", len(found))
-        return _json(202, {"accepted": len(found)})
+        return as_json(202, {"accepted": len(found)})
 
     async def _take_events(self, source: str, body: bytes) -> Answer:
         if source not in self._sources:
@@ -395,8 +395,18 @@ class Gateway:
         # The log first: an event that is looked up and then lost could never be repeated in training.
         await self.spool.commit(Events(source, table.note.contract, now_us, events), table.note)
         self.online.put(source, events)
+        self._prune(source, len(events), now_us)
         self.metrics.add("fairway_source_events_total", len(events))
-        return _json(202, {"accepted": len(events)})
+        return as_json(202, {"accepted": len(events)})
+
+    def _prune(self, source: str, n: int, now_us: int) -> None:
+        """Now and then forget events that no window of a live version reaches any more, with a day to spare."""
+        self._until_prune -= n
+        if self._until_prune <= 0:
+            self._until_prune = PRUNE_EVERY
+            views = [w for e in self._active.values() for v in e.versions.values() for w in v.views]
+            longest_us = max((view.window_us for view in views if view.source == source), default=0)
+            self.online.prune(source, before_us=now_us - longest_us - DAY_US)
 
     async def _told(self) -> None:
         """A gateway that has just started does not know the tokens yet. Raises: RequestError 503 loading."""
@@ -411,57 +421,3 @@ class Gateway:
         until_s = clock.elapsed() + LOADING_WAIT_S
         while self.loading and clock.elapsed() < until_s:
             await asyncio.sleep(0.02)
-
-
-_BAD_ID = f"a request id is 1 to {MAX_REQUEST_ID} printable ASCII characters"
-
-
-def failure(error: RequestError, request_id: str) -> Answer:
-    """The one shape of errors."""
-    body = {"error": str(error), "code": error.code, "field": error.field, "request_id": request_id}
-    headers = dict(_JSON)
-    if error.status in (429, 503, 504):
-        headers["retry-after"] = "1"
-    if error.status == 401:
-        headers["www-authenticate"] = "Bearer"
-    return error.status, headers, msgspec.json.encode(body)
-
-
-def _json(status: int, value: Any) -> Answer:
-    return status, _JSON, msgspec.json.encode(value)
-
-
-def _is_id(text: str) -> bool:
-    return 0 < len(text) <= MAX_REQUEST_ID and text.isascii() and text.isprintable()
-
-
-def _event_id(*parts: Any) -> str:
-    """The id of a label whose sender gave none: the same label sent again has the same."""
-    return "h-" + hashlib.sha256(msgspec.json.encode(parts)).hexdigest()[:24]
-
-
-def _staged_events(body: bytes) -> tuple[list[dict[str, dict[str, list[Any]]] | None] | None, bytes]:
-    """Events that a staging request brings with it, in place of the online look-up, and the body without them."""
-    if b'"events"' not in body:
-        return None, body
-    try:
-        value = msgspec.json.decode(body)
-    except msgspec.DecodeError:
-        return None, body  # the decoder says what is wrong with it
-    if not isinstance(value, dict) or "events" not in value:
-        return None, body
-    try:
-        events = [
-            {source: rows.as_columns(found) for source, found in row.items() if found} or None if row else None
-            for row in value.pop("events")
-        ]
-    except (AttributeError, TypeError) as exc:
-        raise RequestError(
-            "events: one object of source: rows per row", code="wrong_type", status=422, field="events"
-        ) from exc
-    if len(events) != len(value.get("rows", ())):
-        raise RequestError("events: as many as rows", code="wrong_length", status=422, field="events")
-    return events, msgspec.json.encode(value)
-
-
-__all__ = ["Answer", "Gateway", "PredictTimeout", "failure"]

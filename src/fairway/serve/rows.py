@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from fairway import clock, fingerprint
 from fairway.contract.request import Decoded
 from fairway.data.segment import Predictions, VersionAnswers
@@ -256,3 +258,27 @@ def _failed(number: int, rows: list[int], served: list[bool], status: str, error
 
 def _ms(started_s: float) -> float:
     return round((clock.elapsed() - started_s) * 1000, 3)
+
+
+def staged_events(body: bytes) -> tuple[list[dict[str, dict[str, list[Any]]] | None] | None, bytes]:
+    """Events that a staging request brings with it, in place of the online look-up, and the body without them."""
+    if b'"events"' not in body:
+        return None, body
+    try:
+        value = msgspec.json.decode(body)
+    except msgspec.DecodeError:
+        return None, body  # the decoder says what is wrong with it
+    if not isinstance(value, dict) or "events" not in value:
+        return None, body
+    try:
+        events = [
+            {source: as_columns(found) for source, found in row.items() if found} or None if row else None
+            for row in value.pop("events")
+        ]
+    except (AttributeError, TypeError) as exc:
+        raise RequestError(
+            "events: one object of source: rows per row", code="wrong_type", status=422, field="events"
+        ) from exc
+    if len(events) != len(value.get("rows", ())):
+        raise RequestError("events: as many as rows", code="wrong_length", status=422, field="events")
+    return events, msgspec.json.encode(value)

@@ -34,12 +34,15 @@ class HttpTarget:
     def wait_for(cls, workspace: Workspace, server: subprocess.Popen[bytes]) -> "HttpTarget":
         """The target once `server` is ready. Raises: Unfinished if it ends or is not ready in a minute."""
         deadline = clock.elapsed() + _STARTED_S
+        target = None
         while clock.elapsed() < deadline and server.poll() is None:
-            if is_served(workspace) is not None:
+            if target is None and is_served(workspace) is not None:
                 target = cls(workspace)
-                if target.ready():
-                    return target
+            if target is not None and target.ready():
+                return target
             time.sleep(0.05)
+        if target is not None:
+            target.close()
         raise Unfinished(f"the server is not ready after {_STARTED_S:.0f} s (exit code {server.poll()})")
 
     def ready(self) -> bool:
@@ -57,6 +60,9 @@ class HttpTarget:
     def advance(self, to: datetime) -> None:
         answer = self._client.post(f"{self.console_url}/api/v1/clock", json={"to": clock.iso(to)})
         answer.raise_for_status()
+
+    def close(self) -> None:
+        self._client.close()
 
     def __enter__(self) -> "HttpTarget":
         return self

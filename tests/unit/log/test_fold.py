@@ -40,7 +40,9 @@ def request(name: str, rows: int = 2, *, body: str = "b", minute: int = 0, outpu
         rollout="rollout-1", share_epoch=1, ids=[fingerprint.prediction_id("default", "m", name, i) for i in places],
         at_us=[at + i for i in places], entities=[f"{name}/{i}" for i in places], units=[f"{name}/{i}" for i in places],
         arms=[3] * rows, propensities=[0.9] * rows, flags=[["unseen:kind"]] * rows,
-        columns={"who": [f"{name}/{i}" for i in places], "size": [1.5] * rows, "kind": [None] * rows, "born": [at] * rows},
+        columns={
+            "who": [f"{name}/{i}" for i in places], "size": [1.5] * rows, "kind": [None] * rows, "born": [at] * rows,
+        },
         looked_up=[{"recent": 2.0}] * rows,
         answers=[
             VersionAnswers(3, places, [True] * rows, ["ok"] * rows, [output] * rows, [None] * rows, 1.0),

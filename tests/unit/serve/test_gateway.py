@@ -140,17 +140,21 @@ def test_a_view_sees_what_was_known_at_the_rows_time(serving: EmbeddedServing) -
         {"trip": "t2", "color": "blue", "left_at": clock.iso(now), "km": 99.0},
         {"trip": "t3", "color": "red", "left_at": clock.iso(now - timedelta(hours=3)), "km": 50.0},
         {"trip": "t4", "color": "red", "left_at": clock.iso(now + timedelta(hours=1)), "km": 70.0},
+        {"trip": "t5", "color": "green", "left_at": clock.iso(now - timedelta(minutes=25)), "km": 7.0},
     ]
-    assert post(serving, "/v1/sources/trips", {"rows": trips}) == (202, {"accepted": 4})
+    assert post(serving, "/v1/sources/trips", {"rows": trips}) == (202, {"accepted": 5})
     assert post(serving, "/v1/sources/trips", {"rows": [trips[0] | {"km": 1.0}]}) == (202, {"accepted": 1})
-    before = clock.iso(now - timedelta(seconds=30))  # t1 had happened, but was not known yet
-    rows = [row(), row(color=None), row(asked_at=before)]
+    before = clock.iso(now - timedelta(seconds=30))
+    earlier = clock.iso(now - timedelta(minutes=2))
+    rows = [row(), row(color=None), row(asked_at=before), row(asked_at=earlier)]
+    # t5 happened longer ago than a caller's word counts for: it is known since it came, and not before.
+    rows += [row(color="green"), row(color="green", asked_at=before)]
     assert post(serving, PREDICT, {"rows": rows})[0] == 200
     serving.settle()
     frame = log.predictions(serving.workspace, "small").sort("row")
-    assert frame["lk_recent_km"].to_list() == [15.0, None, None]
+    assert frame["lk_recent_km"].to_list() == [15.0, None, 15.0, None, 7.0, None]
     events = log.source_events(serving.workspace, "trips", clock.now())
-    assert events is not None and events["km"].sort().to_list() == [15.0, 50.0, 70.0, 99.0]
+    assert events is not None and events["km"].sort().to_list() == [7.0, 15.0, 50.0, 70.0, 99.0]
 
 
 def test_at_must_lie_near_now(serving: EmbeddedServing) -> None:

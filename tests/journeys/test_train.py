@@ -170,7 +170,8 @@ def test_code_that_fails_leaves_everything_as_it_was(copy, how):
     call, said = BROKEN[how]
     broken = MODEL.replace('    return data.drop("customer")', f"    data = {call}\n    return data.drop('customer')")
     (copy / "model.py").write_text(broken)
-    (copy / "fairway.toml").write_text(SETTINGS + '[limits]\ntrain = "4s"\n')
+    if how == "hangs":
+        (copy / "fairway.toml").write_text(SETTINGS + '[limits]\ntrain = "4s"\n')
     project = load(copy)
     blobs = set(project.workspace.blobs)
     with pytest.raises(ModelCodeError, match=said):
@@ -183,7 +184,8 @@ def test_code_that_fails_leaves_everything_as_it_was(copy, how):
     assert set(project.workspace.blobs) == blobs
     assert not list((copy / ".fairway" / "cache" / "steps").glob(".*"))
     (copy / "model.py").write_text(MODEL)
-    assert again(copy)[0].version == 1 or again(copy)[0].version == 2
+    (copy / "fairway.toml").write_text(SETTINGS)
+    assert again(copy)[0].version == 1
 
 
 @pytest.mark.parametrize(
@@ -208,14 +210,15 @@ def test_what_train_returns_must_be_a_model(copy, text, said):
 
 
 def test_a_class_that_is_missing_is_refused_before_training(copy):
-    table().with_columns(left=pl.when(pl.col("customer") == "c00001").then(pl.lit("yes")).otherwise(pl.lit("no"))
-                         ).write_csv(copy / "data.csv")  # fmt: skip
-    with pytest.raises(DataError, match="class"):
+    first = pl.col("customer") == "c00001"
+    rare = pl.when(first).then(pl.lit("yes")).otherwise(pl.lit("no"))
+    table().with_columns(left=rare).write_csv(copy / "data.csv")
+    with pytest.raises(DataError, match="column left: yes is the value of 1 row"):
         train(load(copy))
     assert runs(copy)[-1].status == "failed"
 
 
-def test_multiclass_regression_and_pandas(tmp_path):
+def test_pandas_where_the_code_asks_for_it(tmp_path):
     pytest.importorskip("pandas", reason="the extra pandas is not installed")
     pytest.importorskip("pyarrow", reason="the extra pandas is not installed")
     model = MODEL.replace("def features(data: pl.DataFrame) -> pl.DataFrame:", "def features(data: pd.DataFrame):")
@@ -230,7 +233,12 @@ def test_other_tasks(tmp_path, task):
     made = table()
     text = (root / "contract.toml").read_text()
     if task == "multiclass":
-        made = made.with_columns(left=pl.col("tenure").cut([20, 45], labels=["a", "b", "c"]).cast(pl.String))
+        made = made.with_columns(
+            left=pl.when(pl.col("tenure") < 20)
+            .then(pl.lit("a"))
+            .otherwise("plan")
+            .replace({"basic": "b", "plus": "c", "pro": "c"})
+        )
         text = text.replace('values = ["no", "yes"]', 'values = ["a", "b", "c"]')
     else:
         made = made.with_columns(left=pl.col("tenure") * 1.5)

@@ -10,7 +10,7 @@ from fairway import clock
 from fairway.cli import pages
 from fairway.cli.terminal import DryFlag, JsonFlag, WhyOption, YesFlag, emit, progress, table
 from fairway.cli.things import allowed, model_for, project_here, workspace_here
-from fairway.errors import NotServed, UsageError
+from fairway.errors import NotServed, RolloutRefused, UsageError
 from fairway.web.words import length, local
 
 if TYPE_CHECKING:
@@ -250,6 +250,8 @@ def rollback(
         raise UsageError(f"rollback goes to the version before; for a certain one: fairway deploy {thing}")
     if dry_run:
         end = read.endpoint(workspace.store, named.model)
+        if end is None or (end["champion"] is None and not end["rollout"]):
+            raise RolloutRefused(f"{named.model} has no champion, so there is nothing to go back from")
         running = bool(end and end["rollout"])
         back = (end["champion"] if end["challenger"] else end["previous"]) if end else None
         result = {"model": named.model, "to": back, "rollout": end["rollout"] if end else None, "dry_run": True}

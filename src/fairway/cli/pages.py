@@ -308,6 +308,10 @@ LISTS: dict[str, tuple[list[str], Callable[[Json], list[str]]]] = {
         lambda v: [f"{v['model']}@{v['version']}", v["verdict"], metrics_short(v["metrics"]),
                    short(v["dataset"] or "-"), local(v["created_at"]), v["author"]],
     ),
+    "datasets": (
+        ["DATASET", "ROWS", "MADE"],
+        lambda d: [short(d["dataset"]), f"{d['rows']:,}", local(d["created_at"])],
+    ),
     "rollouts": (
         ["ROLLOUT", "MODEL", "MOVE", "PHASE", "STARTED", "ENDED"],
         lambda r: [r["rollout"], r["model"], _move(r), r["phase"], local(r["started_at"]), local(r["ended_at"])],

@@ -8,9 +8,9 @@ import typer
 from fairway.cli import pages
 from fairway.cli.terminal import JsonFlag, emit
 from fairway.cli.things import parse_model, project_here, workspace_here
-from fairway.errors import UsageError
+from fairway.errors import ModelNotFound, UsageError
 
-LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "models", "defaults")
+LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "datasets", "models", "defaults")
 
 
 def register(app: typer.Typer) -> None:
@@ -59,6 +59,9 @@ def show(
     if thing in LISTS:
         found = _list(store, thing)
         emit(found, json=json, lines=lambda: pages.listing(thing, found))
+    elif thing in read.models(store):  # also a model named like an id
+        model = read.model(store, thing)
+        emit(model, json=json, lines=lambda: pages.model(model))
     elif kind == "run" and rest:
         run = read.run(store, thing)
         run["folder"] = str(workspace.folder / "runs" / run["run"])
@@ -87,11 +90,9 @@ def show(
     else:
         named = parse_model(thing)
         if named.version is None:
-            model = read.model(store, named.model)
-            emit(model, json=json, lines=lambda: pages.model(model))
-        else:
-            version = read.version(store, named.model, named.version)
-            emit(version, json=json, lines=lambda: pages.version(version))
+            raise ModelNotFound(named.model, known=read.models(store))
+        version = read.version(store, named.model, named.version)
+        emit(version, json=json, lines=lambda: pages.version(version))
 
 
 def _list(store: Any, name: str) -> list[Any]:

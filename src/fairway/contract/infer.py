@@ -97,7 +97,8 @@ def infer(
     strings = tuple(c.name for c in features if c.type == "string")
     texts = tuple(name for name in strings if _is_text(frame[name]))
     zones = [c.name for c in columns if "zone" in c.assumed and c.role != "ignore"]
-    assumed = ["every column is known when a prediction is asked, but those listed as left out", "no units"]
+    but = " (but those left out above)" if doubts else ""
+    assumed = [f"every column is known when a prediction is asked{but}", "no units"]
     assumed += [f"{', '.join(zones)} in UTC (no zone was written)"] if zones else []
     return Inferred(
         contract=Contract(columns=tuple(columns)),
@@ -184,7 +185,7 @@ def _positive(column: Column, values: pl.Series, task: Task, wanted: str | None)
     rarer = min(names, key=lambda n: (counts[n], n))
     chosen = wanted or (known[0] if len(known) == 1 else rarer)
     share, nulls = counts[chosen] / sum(counts.values()), values.null_count()
-    text = f"binary: {column.name} is {chosen} in {share:.1%} of the rows"
+    text = f"binary: {column.name} is {chosen} in {100 * share:.1f} % of the rows"
     return chosen, text + (f"; {nulls:,} rows have none and are left out" if nulls else "")
 
 

@@ -1,5 +1,6 @@
 """Which columns may be known only after the prediction: hints, never proof. They are left out until a person says."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -14,6 +15,7 @@ RANK_SUSPECT = 0.95  # |Spearman| with a numeric target
 _SAMPLE = 50_000
 _FOLDS = 5
 _MIN_NULLS = 5
+_NO_CHANCE = 50.0  # nats
 _WORDS = {
     "actual", "actually", "arr", "arrival", "arrived", "delay", "delayed", "result", "results", "outcome", "label",
     "after", "final", "resolved", "resolution", "closed", "cancelled", "canceled", "refunded", "elapsed",
@@ -218,8 +220,11 @@ def _is_part(values: pl.Series, time: pl.Series) -> bool:
 
 
 def _determines(source: pl.Series, values: pl.Series) -> bool:
+    """Equal sources always have one value, in so many repeats that chance would not do it in e^50 tries."""
     pairs = pl.DataFrame({"source": source, "value": values}).drop_nulls()
-    kinds = pairs["source"].n_unique()
-    if kinds < 10 or pairs.height < 3 * kinds or pairs["value"].n_unique() < 3:
+    if pairs.is_empty() or pairs["value"].n_unique() < 3:
         return False
-    return pairs.n_unique() == kinds
+    kinds = pairs["source"].n_unique()
+    shares = pairs["value"].value_counts()["count"].cast(pl.Float64) / pairs.height
+    alike = float((shares * shares).sum())  # the chance that two rows have the same value
+    return (pairs.height - kinds) * -math.log(alike) > _NO_CHANCE and pairs.n_unique() == kinds

@@ -64,8 +64,8 @@ class FoldedBatch:
     predictions: dicts with prediction, request_id, row, endpoint, model, at, received_at, entity, unit, rollout,
     share_epoch, arm, propensity, contract, flags, gateway, inputs and looked_up {column: value}, and answers {version
     as text: {"role", "status", "output", "latency_ms"}}. labels: dicts with prediction, name, event, value, at,
-    received_at and matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with source,
-    key, at, received_at, known_at and data.
+    received_at and matched. relabelled: ids of predictions whose current label changed in this fold. events: dicts with
+    source, key, at, received_at, known_at and data.
     """
 
     predictions: list[dict[str, Any]] = field(default_factory=list)

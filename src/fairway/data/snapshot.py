@@ -69,8 +69,12 @@ def snapshot(project: Project, *, now: datetime) -> Snapshot:
     # Rows without a label are of no use here, and may lack what is only known of the others: they go unchecked.
     labelled = _labelled(raw, project)
     rows = labelled.arg_true()
+    ignored = {c.name for c in project.contract.columns} - {c.name for c in columns}
     checked = apply(
-        raw.frame.filter(labelled), columns, file=raw.name, locate=lambda index: raw.locate(int(rows[index]))
+        raw.frame.drop(ignored, strict=False).filter(labelled),
+        columns,
+        file=raw.name,
+        locate=lambda index: raw.locate(int(rows[index])),
     )
     warnings = list(checked.warnings)
     counts = {"table": raw.frame.height, "no_label": raw.frame.height - len(rows)}

@@ -27,6 +27,7 @@ SUBJECT = "live loss"  # one cause, one alarm, whichever rule saw it first
 WAIT = timedelta(days=8)  # labels later than label_delay + 7 d are not matched any more
 WARM_ROWS = 1_000  # without so many held-out rows, the first live ones are the reference
 MATURE_SHARE = 0.9
+LOW_BASE = 0.2
 LIVE_WINDOWS = 28
 _CHUNK = 400
 
@@ -139,7 +140,11 @@ def advance(
         after = feed(before, errors)
         state["detector"] = after.state.as_dict()
         if after.alarms:
-            fired.append({"rule": "error rate", "accepted": before.p0, "level": before.c, "rows": after.state.n})
+            rule = {"rule": "error rate", "accepted": before.p0, "level": before.c, "rows": after.state.n}
+            # At a low base rate the error is the base rate, whatever the model does: a stormy day is no bad model.
+            # As with the primary loss (METHODS 1f) it decides nothing there; the skill detector does.
+            low = labels.task == "binary" and not LOW_BASE <= (state["skill"] or {}).get("base", 0.5) <= 1.0 - LOW_BASE
+            fired.append({**rule, "severity": "notice"} if low else rule)
     if state["skill"] is not None:
         old = skill.SkillDetector.from_dict(state["skill"])
         new, level = skill.update(old, [(float(output), y) for output, _, y in answered])

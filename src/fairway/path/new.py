@@ -250,7 +250,7 @@ _HEAD = (
 
 def _files(name: str, found: Inferred, settings: Settings) -> dict[str, str]:
     comments = dict(_COMMENTS)
-    extra = {"gates": [f"{_GATE[found.task]}            # add it when you know what is good enough"]}
+    extra = {"gates": [f"{_GATE[found.task]:<28} # add it when you know what is good enough"]}
     if found.task == "regression":
         comments["rollout"] = "loss you would give up at most: margin; else 2 % of the champion's mean error"
     else:

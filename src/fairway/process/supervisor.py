@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,9 +50,12 @@ def serve(
     port, console_port: 0 = any free one. virtual_clock: start a settable clock at this time, for this workspace.
     Raises: UsageError when the workspace is served already or a port is taken.
     """
-    lock = try_lock(workspace.folder / LOCK)
+    until_s = clock.elapsed() + 1.0
+    while (lock := try_lock(workspace.folder / LOCK)) is None and clock.elapsed() < until_s:
+        time.sleep(0.02)  # who asks whether the workspace is served holds it for a moment
     if lock is None:
         raise UsageError(f"another `fairway serve` serves {workspace.root}; stop it first")
+    (workspace.folder / SERVE).unlink(missing_ok=True)  # of one that was killed
     moved: clock.VirtualClock | None = None
     before = os.environ.get(clock.VARIABLE)
     try:

@@ -49,6 +49,10 @@ def model_line(store: Store, tx: Connection, row: Row, now: datetime) -> Json:
             mine(store, schema.review), schema.review.c.model == name, schema.review.c.answer.is_(None)
         )
     )
+    moving = schema.rollout
+    phase = None
+    if end is not None and end.rollout:
+        phase = tx.scalar(sa.select(moving.c.phase).where(mine(store, moving), moving.c.rollout == end.rollout))
     performance = next((w.performance for w in judged if w.performance), None)
     live = end.champion if end is not None else None
     return {
@@ -63,19 +67,21 @@ def model_line(store: Store, tx: Connection, row: Row, now: datetime) -> Json:
         "predictions_24h": int(day or 0),
         "predictions": bool(ever),
         "metric": jsonable(performance),
-        "state": _state(end, review_count or 0, alarm_count or 0, day or 0, newest),
+        "state": _state(end, phase, review_count or 0, alarm_count or 0, day or 0, newest),
         "open_alarms": int(alarm_count or 0),
         "open_reviews": int(review_count or 0),
         "missing": _missing(settings, bool(ever), performance),
     }
 
 
-def _state(end: Row | None, open_reviews: int, open_alarms: int, day: int, newest: Sequence[Row]) -> str:
+def _state(
+    end: Row | None, phase: str | None, open_reviews: int, open_alarms: int, day: int, newest: Sequence[Row]
+) -> str:
     """One or two words, worst first."""
     if open_reviews:
         return "needs a person"
-    if end is not None and end.rollout:
-        return "rolling out"
+    if phase is not None:
+        return "in guard time" if phase == "guarding" else "rolling out"
     if open_alarms:
         return "alarm"
     if end is None or end.champion is None:
@@ -128,6 +134,10 @@ def version(row: Row) -> Json:
 
 
 def run(row: Row, made: str | None) -> Json:
+    """made: the version that it registered; a run that changed nothing names the one that was there."""
+    known = (row.result or {}).get("version")
+    if made is None and known is not None:
+        made = f"{row.model}@{known}"
     return {
         "run": row.run,
         "model": row.model,

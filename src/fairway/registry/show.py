@@ -154,6 +154,14 @@ def run(store: Store, name: str) -> Json:
     }
 
 
+def datasets(store: Store) -> list[Json]:
+    """Newest first."""
+    table = schema.dataset
+    with store.read() as tx:
+        found = lines.select(store, tx, table, order=[table.c.created_at.desc()], limit=lines.LISTED)
+    return [{"dataset": row.dataset, "rows": row.rows, "created_at": clock.iso(row.created_at)} for row in found]
+
+
 def dataset(store: Store, name: str) -> Json:
     """One dataset version; `name` may be cut short. Raises: ThingNotFound."""
     table = schema.dataset

@@ -63,6 +63,10 @@ def is_served(workspace: Workspace) -> dict[str, Any] | None:
     if lock is not None:  # nobody holds it: the supervisor was killed
         os.close(lock)
         return None
+    try:
+        os.kill(int(served["pid"]), 0)
+    except ProcessLookupError:  # a new supervisor holds the lock, and has not written its own record yet
+        return None
     return served
 
 

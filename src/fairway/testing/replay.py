@@ -117,7 +117,7 @@ def replay(
                 _post(target, "/v1/feedback", {"rows": outcomes})
                 done.labels += len(outcomes)
         for part, rows in enumerate(_batches(predictions.get(number))):
-            request_id = f"replay-{now:%Y%m%dT%H%M%S}-{part}"
+            request_id = f"replay-{start:%Y%m%dT%H%M}-{number}-{part}"
             body = {"request_id": request_id, "rows": [{c: _wire(r[c]) for c in history.request} for r in rows]}
             answer = _post(target, f"/v1/models/{history.endpoint}/predict", body)
             for place, row in enumerate(rows):

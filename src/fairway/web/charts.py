@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from html import escape
 
 WIDTH, HEIGHT = 960, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 104, 16, 30
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 130, 16, 30
 _MOST_POINTS = 240  # more can't be told apart at this width
 
 STEPS_S = (

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, quote
 import jinja2
 from fastapi import APIRouter, FastAPI, Request
 from markupsafe import Markup
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from fairway import __version__, clock
@@ -111,7 +112,8 @@ def make_router(workspace: Workspace, guard: Guard, app: FastAPI) -> APIRouter:
         guard.check_form(request, form)
         chosen, why = form.get("answer", ""), form.get("why", "")
         try:
-            actions.answer(workspace, name, chosen, by=request.state.identity, why=why)
+            # It waits for the gateways: elsewhere, so that the console goes on answering.
+            await run_in_threadpool(actions.answer, workspace, name, chosen, by=request.state.identity, why=why)
         except FairwayError as error:
             if status_of(error) not in (403, 409, 422):
                 raise

@@ -15,11 +15,14 @@ from fairway import clock, fingerprint
 from fairway.contract.columns import Column, Contract
 from fairway.contract.settings import RetrainSettings, Settings
 from fairway.data.fold import FoldedBatch
-from fairway.errors import NotAllowed, Refused, UsageError
+from fairway.data.project import Project
+from fairway.errors import GateFailed, NotAllowed, Refused, RolloutRefused, UsageError, VersionNotFound
 from fairway.fleet import defaults, loop, retrain, reviews
+from fairway.fleet.jobs import judged_on_newest
 from fairway.monitor import alarms, reference
 from fairway.monitor.losses import Labels
 from fairway.monitor.resolved import as_dict
+from fairway.path.deploy import deploy
 from fairway.rollout import asks, controller, traffic
 from fairway.rollout.plan import Facts, plan_first, plan_rollout
 from fairway.runtime.package import Manifest
@@ -69,7 +72,8 @@ class Loop:
                 sa.insert(schema.version).values(
                     workspace="default", model="late", version=number, run=f"run-{number}",
                     artifact=blobs.put(manifest.to_bytes()), contract="contract-1", verdict="pass", metrics=EVALUATION,
-                    checks=[], settings=as_dict(self.settings), author="ana", created_at=self.now, fairway="0", format=1,
+                    checks=[], settings=as_dict(self.settings), author="ana", created_at=self.now, fairway="0",
+                    format=1,
                 )
             )  # fmt: skip
             reference.install(self.store, tx, model="late", contract="contract-1", version=number, reference=made)
@@ -310,3 +314,51 @@ def test_defaults_are_described_per_risk() -> None:
     found = defaults.describe()
     assert [d["risk"] for d in found] == ["low", "medium", "high"]
     assert json.loads(json.dumps(found)) == found and found[2]["rollout"]["approval"] != "none"
+
+
+def nobody(path: str, body: bytes) -> tuple[int, bytes]:
+    raise AssertionError("a forecast asks nothing of the gateway")
+
+
+def test_deploy_forecasts_from_traffic_and_refuses_what_it_must(make: Any) -> None:
+    world = make()
+    world.start(1)
+    world.version(2)
+    with pytest.raises(RolloutRefused, match="guarding"):
+        deploy(world.workspace, "late", 2, actor="ana", call=nobody)
+    world.days(3)
+    epoch = world.endpoint().epoch
+    result = deploy(world.workspace, "late", actor="ana", call=nobody, forecast_only=True)
+    assert (result.version, result.outcome, result.rollout) == (2, "forecast", None)
+    assert "480 predictions a day" in result.lines[0] and "label delay" in result.lines[-1]
+    assert result.plan["score_margin"] > 0 and json.loads(json.dumps(result.as_dict()))
+    assert deploy(world.workspace, "late", actor="ana", call=nobody, dry_run=True).outcome == "dry run"
+    assert world.endpoint().epoch == epoch
+    with pytest.raises(RolloutRefused, match="champion already"):
+        deploy(world.workspace, "late", 1, actor="ana", call=nobody)
+    with pytest.raises(VersionNotFound):
+        deploy(world.workspace, "late", 9, actor="ana", call=nobody)
+    with world.store.write() as tx:
+        failed = {"verdict": "fail", "checks": [{"name": "row-wise-features", "verdict": "fail"}]}
+        tx.execute(sa.update(schema.version).where(schema.version.c.version == 2).values(**failed))
+    with pytest.raises(GateFailed, match="row-wise-features"):
+        deploy(world.workspace, "late", 2, actor="ana", call=nobody)
+
+
+def test_retrain_is_judged_on_the_newest_labelled_rows(make: Any, tmp_path: Path) -> None:
+    world = make()
+    world.start(1)
+    project = Project(tmp_path, world.settings, CONTRACT, world.workspace)
+    assert judged_on_newest(project) == project  # no labels yet
+    with world.store.write() as tx:
+        row = {"workspace": "default", "dataset": "data-1", "blob": "b", "rows": 50_000, "columns": [], "origin": {}}
+        tx.execute(sa.insert(schema.dataset).values(**row, created_at=START))
+        tx.execute(sa.update(schema.version).values(dataset="data-1"))
+    world.days(6)
+    start = clock.parse_iso(judged_on_newest(project).settings.split.test_from or "")
+    with world.store.read() as tx:
+        table = schema.prediction
+        held_out = tx.scalar(
+            sa.select(sa.func.count()).select_from(table).where(table.c.label_at.is_not(None), table.c.at >= start)
+        )
+    assert held_out == 2_000

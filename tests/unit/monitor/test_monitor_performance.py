@@ -43,6 +43,17 @@ def test_shuffled_labels_alarm_within_days(seed: int) -> None:
     assert any(rule["rule"] == "no better than the base rate" for rule in fired)
 
 
+def test_more_errors_by_a_risen_base_rate_are_a_notice_where_it_is_low_and_an_alarm_where_it_is_not() -> None:
+    p, _ = flights(4_000, 7)
+    storm = np.random.default_rng(7).random(4_000) < np.clip(2.2 * p, 0, 1)
+    _, fired = advance({"version": 1}, rows(p, storm), HeldOut(9_000, 0.15, 0.15), SETTINGS, LABELS)
+    assert {(rule["rule"], rule.get("severity")) for rule in fired} == {("error rate", "notice")}
+    half = np.random.default_rng(8).random(4_000) < 0.5
+    sure = [(0.9, "yes" if y else "no", float(y)) for y in half]
+    _, fired = advance({"version": 1}, sure, HeldOut(9_000, 0.2, 0.4), SETTINGS, LABELS)
+    assert ("error rate", None) in {(rule["rule"], rule.get("severity")) for rule in fired}
+
+
 def test_batches_of_any_size_give_the_same_state() -> None:
     p, y = flights(3_000, 3)
     known, data = HeldOut(9_000, 0.15, 0.15), rows(p, y)

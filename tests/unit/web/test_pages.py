@@ -1,10 +1,12 @@
 """Every page shows what the store holds, to a person without script."""
 
+# ruff: noqa: F401, F811 - fixtures are imported by name
+
 from pathlib import Path
 from typing import Any
 
 import pytest
-from console_browser import HOST, Browser
+from console_browser import HOST, Browser, app, as_role, keys, workspace
 from fastapi import FastAPI
 
 from fairway.registry import show

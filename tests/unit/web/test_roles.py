@@ -1,10 +1,12 @@
 """Every route has a role; nothing answers without the right one; other sites can change nothing."""
 
+# ruff: noqa: F401, F811 - fixtures are imported by name
+
 import re
 from typing import Any
 
 import pytest
-from console_browser import HOST, Browser
+from console_browser import HOST, Browser, app, as_role, browser, keys, workspace
 from fastapi import FastAPI
 
 from fairway.store.workspace import Workspace

@@ -108,7 +108,7 @@ def _float(series: pl.Series, column: Column) -> Parsed:
         return _result(series, values, "a number", _number_hint(series.filter(~fits)))
     if series.dtype.is_integer():
         values = series.cast(pl.Float64)
-        exact = values.abs() <= _EXACT
+        exact = (values.cast(series.dtype, strict=False) == series).fill_null(False)
         return _result(series, values.set(~exact, None), "a whole number that a float holds exactly")
     if series.dtype.is_float() or series.dtype.is_decimal():
         values = series.cast(pl.Float64)

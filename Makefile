@@ -16,10 +16,10 @@ demo: $(READY)  ## the whole loop on real flights, in about a minute (KEEP=1 sta
 	@$(BIN)/python examples/late-flights/demo.py $(if $(KEEP),--keep)
 
 test: $(READY)  ## every test, fast ones first
-	$(BIN)/python -m pytest tests/unit src tests/servers tests/journeys $(ARGS)
+	$(BIN)/python -m pytest tests/unit tests/servers tests/journeys $(ARGS)
 
 check: lint types $(READY)  ## before each commit: lint, types, layers, unit tests
-	$(BIN)/python -m pytest tests/unit src
+	$(BIN)/python -m pytest tests/unit
 
 lint: $(READY)
 	$(BIN)/ruff check .

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from fairway.testing.history import history_of
 
 from fairway.data import log
 from fairway.data.project import Project, load_project
 from fairway.errors import UsageError
 from fairway.store.workspace import Workspace
 from fairway.testing.backtest import STEP, copy_project, run_backtest
+from fairway.testing.history import history_of
 from fairway.testing.replay import replay
 from fairway.testing.summary import outcomes
 from fairway.testing.targets import HttpTarget

@@ -5,6 +5,9 @@ from typing import Any, Literal
 
 Verdict = Literal["pass", "fail", "too_few", "unknown", "skip"]
 
+# A replay must decide the same however fast the machine is.
+NOT_REAL = "not judged: the clock is virtual"
+
 
 @dataclass(frozen=True, kw_only=True)
 class CheckResult:

@@ -217,10 +217,10 @@ def _finisher(column: Column, *, flags: bool) -> Finish:
         result: list[Any] = []
         for place, value in enumerate(values):
             if value is None or value is UNSET or value is ABSENT or (tokens and value in tokens):
+                if tokens and value in tokens and not column.nulls:
+                    refuse("stands for null, which is not allowed here", code="wrong_type", field=_path(place, column))
                 if flags:
                     marks[place].append(null)
-                elif tokens and value in tokens and not column.nulls:
-                    refuse("stands for null, which is not allowed here", code="wrong_type", field=_path(place, column))
                 result.append(None)
                 continue
             if convert is not None:

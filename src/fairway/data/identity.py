@@ -28,7 +28,8 @@ def dataset_id(frame: pl.DataFrame, *, at: str | None = None, entity: str | None
     >>> dataset_id(pl.DataFrame({"a": [1, 2], "b": ["x", None]}))
     'data-ffc365875f6e5e0c'
     """
-    clean = frame.with_columns(pl.col(pl.Float64) + 0.0)
+    floats = pl.col(pl.Float64)
+    clean = frame.with_columns(pl.when(floats == 0).then(0.0).otherwise(floats).name.keep())
     ordered = sorted_rows(clean, at=at, entity=entity)
     digest = hashlib.sha256(fingerprint.canonical(_schema(ordered)))
     for column in ordered.get_columns():

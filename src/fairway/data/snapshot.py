@@ -178,7 +178,7 @@ def _enough(frame: pl.DataFrame, project: Project, raw: Raw, counts: dict[str, i
     }
     said = [f"{counts[key]:,} {text}" for key, text in reasons.items() if counts[key]]
     left = "one row is" if frame.height else "no rows are"
-    why = f" of {counts['table']:,}: {', '.join(said)}" if said else ""
+    why = f" of {counts['table']:,}: {', '.join(said)}" if said else "; a model needs many"
     raise DataError(f"{left} left to learn from{why}", file=raw.name)
 
 

@@ -18,7 +18,6 @@ from fairway.store.base import Row, Store
 __all__ = ["answer", "due", "open_review"]
 
 NOBODY = "fairway"  # answers for those who did not by the due time
-_APPROVERS = ("approver", "admin")
 
 
 def answer(
@@ -47,7 +46,7 @@ def answer(
         if row.not_by is not None and actor == row.not_by:
             raise NotAllowed(f"refused: {actor} is the author of {row.evidence.get('version', row.subject)}; "
                              "another person must answer")  # fmt: skip
-        if row.kind == "approve" and roles is not None and not set(roles) & set(_APPROVERS):
+        if row.kind == "approve" and roles is not None and "approver" not in roles:
             raise NotAllowed(f"refused: {review} needs the role approver, and {actor} has {', '.join(sorted(roles))}")
         if row.kind == "approve" and choice == "approve" and not why:
             raise UsageError(f"{review}: an approval needs a reason; add --why")

@@ -22,13 +22,13 @@ from fairway.path.split import newer_than_both
 from fairway.runtime import package
 from fairway.store.base import Row
 from fairway.train import simple, work
-from fairway.train.child import Child, Limits, run_child
+from fairway.train.child import Child, limits_of, run_child
 from fairway.train.evaluate import BASE_RATE, base_rate, evaluate, row_losses
 from fairway.train.metrics import PRIMARY_LOSS
 
 
 def evaluation(
-    project: Project, made: Made, rows: Rows, *, champion: Row | None, limits: Limits, log: Path, seed: int
+    project: Project, made: Made, rows: Rows, *, champion: Row | None, log: Path, seed: int
 ) -> dict[str, Any]:
     """evaluation (JSON form, None when it can't be made), error (why), champion_error (why it is not compared)."""
     settings, part = project.settings, rows.split
@@ -44,7 +44,7 @@ def evaluation(
             test_share=(champion.settings.get("split") or {}).get("test_share", 1.0),
         )  # fmt: skip
         if newer.any():
-            outputs, champion_error = champion_outputs(project, champion, rows, limits=limits, log=log)
+            outputs, champion_error = champion_outputs(project, champion, rows, log=log)
         else:
             champion_error = "no held-out row is newer than both trainings' data"
     held = made.looked.filter(part.test)
@@ -61,7 +61,7 @@ def evaluation(
 
 
 def champion_outputs(
-    project: Project, champion: Row, rows: Rows, *, limits: Limits, log: Path
+    project: Project, champion: Row, rows: Rows, *, log: Path
 ) -> tuple[NDArray[np.float64] | None, str]:
     """The champion's answers to the held-out rows, from its own package, or why there are none."""
     folder = rows.scratch()
@@ -74,7 +74,7 @@ def champion_outputs(
             "package": str(package.materialise(project.workspace, champion.artifact)), "artifact": champion.artifact,
             "rows": str(folder / "rows.arrow"), "events": paths, "outputs": str(folder / "outputs.npy"),
         }  # fmt: skip
-        found = run_child(work.PREDICT_ENTRY, payload, limits, cwd=project.root, log=log)
+        found = run_child(work.PREDICT_ENTRY, payload, limits_of(project.settings), cwd=project.root, log=log)
         if tuple(found["classes"]) != rows.classes:
             return None, f"it has other classes: {', '.join(found['classes'])}"
         outputs: NDArray[np.float64] = np.load(folder / "outputs.npy", allow_pickle=False)

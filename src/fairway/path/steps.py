@@ -86,6 +86,8 @@ class Steps:
     def finish_folder(self, made: Path, key: str) -> Path:
         """Give a finished folder its name. When another run was first, its folder is as good."""
         target = self.folder(key)
+        if target.exists() and {p.name for p in made.iterdir()} - {p.name for p in target.iterdir()}:
+            shutil.rmtree(target, ignore_errors=True)  # a person deleted some of its files
         try:
             made.rename(target)
         except OSError:

@@ -13,7 +13,7 @@ from fairway.store.base import Row
 
 if TYPE_CHECKING:
     from fairway.data.snapshot import Snapshot
-    from fairway.path.train import TrainResult
+    from fairway.path.record import TrainResult
     from fairway.train.evaluate import Evaluation
 
 

@@ -6,9 +6,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import ndtri
-from scipy.stats import binom
-from scipy.stats import t as student_t
+from scipy.special import bdtr, bdtrc, ndtri, stdtr
 
 Floats = NDArray[np.float64]
 
@@ -56,8 +54,13 @@ def mcnemar(b: int, c: int) -> tuple[float, float]:
         raise ValueError(f"negative count: b={b}, c={c}")
     if b + c == 0:
         return 1.0, 1.0
-    tail = 2.0 * float(binom.cdf(min(b, c), b + c, 0.5))
-    return min(1.0, tail), min(1.0, tail - float(binom.pmf(min(b, c), b + c, 0.5)))
+    tail = 2.0 * float(bdtr(min(b, c), b + c, 0.5))
+    return min(1.0, tail), min(1.0, tail - _half_binomial(min(b, c), b + c))
+
+
+def _half_binomial(k: int, n: int) -> float:
+    """P(X = k) for X of n fair tosses. `scipy.stats` has it too, but takes a second to import."""
+    return math.exp(math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) - n * math.log(2.0))
 
 
 def worse_mid_p(b: int, c: int) -> float:
@@ -68,7 +71,7 @@ def worse_mid_p(b: int, c: int) -> float:
     """
     if min(b, c) < 0:
         raise ValueError(f"negative count: b={b}, c={c}")
-    return float(binom.sf(b, b + c, 0.5) + 0.5 * binom.pmf(b, b + c, 0.5))
+    return float(bdtrc(b, b + c, 0.5)) + 0.5 * _half_binomial(b, b + c)
 
 
 def flips(y: ArrayLike, old: ArrayLike, new: ArrayLike) -> Flips:
@@ -161,7 +164,7 @@ def _worse_p(diff: Floats, zero_one: bool) -> float:
     mean, sd = float(diff.mean()), float(diff.std(ddof=1))
     if sd <= 1e-12 * abs(mean) or sd == 0.0:
         return 0.5 if mean == 0.0 else float(mean < 0.0)
-    return float(student_t.sf(mean / sd * math.sqrt(len(diff)), len(diff) - 1))
+    return float(stdtr(len(diff) - 1, -mean / sd * math.sqrt(len(diff))))
 
 
 def slice_report(

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import t as student_t
+from scipy.special import stdtr
 
 from fairway.stats.distances import (
     expected_null_js,
@@ -97,7 +97,7 @@ def student_tail(x_now: float, x_b: ArrayLike, f: float = 1.0) -> float:
     if values.ndim != 1 or len(values) < 2 or not (np.isfinite(values).all() and math.isfinite(x_now)):
         raise ValueError(f"expected at least 2 finite reference values, found shape {values.shape}")
     t = _t_values(np.array([x_now]), values[:, None])[0]
-    return float(student_t.sf(t / f, len(values) - 1))
+    return float(stdtr(len(values) - 1, -t / f))
 
 
 def tail_ps(x_now: float, x_b: ArrayLike, f: float = 1.0) -> tuple[float, float]:
@@ -254,7 +254,7 @@ def tune_f(reference_x: ArrayLike, *, window_days: float = 1.0, budget: float = 
     )
     step, f = 0, 1.0
     while True:
-        p_ln, p_23 = (student_t.sf(t / f, windows - 2) for t in (t_ln, t_23))
+        p_ln, p_23 = (stdtr(windows - 2, -t / f) for t in (t_ln, t_23))
         small = (np.sqrt(p_ln * p_23) <= lasting_limit).astype(np.int64)
         in_last_3 = small.copy()
         in_last_3[1:] += small[:-1]

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
-from scipy.stats import rankdata
 
 Floats = NDArray[np.float64]
 # (y, prediction) -> the metric, or the loss of each row (n,), whose mean is the metric.
@@ -61,10 +60,14 @@ def _placements(y: ArrayLike, s: ArrayLike) -> tuple[Floats, Floats]:
     pos, neg = scores[one], scores[~one]
     if not (len(pos) and len(neg)):
         raise ValueError(f"AUC needs both classes, found {len(pos)} positives and {len(neg)} negatives")
-    ranks = rankdata(np.concatenate([pos, neg]))
-    above = (ranks[: len(pos)] - rankdata(pos)) / len(neg)
-    below = 1.0 - (ranks[len(pos) :] - rankdata(neg)) / len(pos)
-    return above, below
+    return _share_below(neg, pos), 1.0 - _share_below(pos, neg)
+
+
+def _share_below(others: Floats, values: Floats) -> Floats:
+    """For each value the share of `others` below it; equal ones count half."""
+    ordered = np.sort(others)
+    sides = np.searchsorted(ordered, values, "left") + np.searchsorted(ordered, values, "right")
+    return np.asarray(sides / (2.0 * len(ordered)))
 
 
 def auc(y: ArrayLike, s: ArrayLike) -> float:

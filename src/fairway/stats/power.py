@@ -9,7 +9,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from scipy.special import ndtri
-from scipy.stats import binom
 
 from fairway.stats.means import mixture_rho, one_sided_log_e, planned_v
 from fairway.stats.rates import Direction, RateStratum, rate_log_e
@@ -96,6 +95,8 @@ def events_to_decide(
     >>> events_to_decide(0.01, 2.0, 0.5).events
     126
     """
+    from scipy.stats import binom  # takes a second to import, and only a plan needs it
+
     _check_power(alpha, power)
     if not 0.0 < rate0 <= 1.0 or not 0.0 < share < 1.0 or not ratio > 0.0 or not r0 > 0.0 or ratio == r0:
         raise ValueError(f"no plan for rate0={rate0}, ratio={ratio}, share={share}, r0={r0}")

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from fairway import clock
+from fairway.contract.settings import Settings
 from fairway.errors import ModelCodeError
 
 LOG_BYTES = 64 * 1024 * 1024
@@ -36,6 +37,11 @@ class Limits:
     time_s: float = 3600.0
     memory_mb: int = 8192
     threads: int = field(default_factory=lambda: os.cpu_count() or 1)
+
+
+def limits_of(settings: Settings) -> Limits:
+    """What fairway.toml allows."""
+    return Limits(time_s=settings.limits.train.total_seconds(), memory_mb=settings.limits.memory_mb)
 
 
 class Child:

@@ -31,7 +31,6 @@ from fairway.train import simple
 
 ENTRY = "fairway.train.work:features_and_train"
 PREDICT_ENTRY = "fairway.train.work:predict_package"
-WARM = ("numpy", "polars", "fairway.train.work")
 IMPORTANCE_ROWS = 1_000
 IMPORTANCE_S = 30.0  # more, and importance is said to be unknown
 PROGRESS = "progress.jsonl"
@@ -232,7 +231,7 @@ def _importance(
         picks = np.sort(rng.choice(looked.height, n, replace=False))
         rows, labels = looked[picks], y[picks]
         base = loss(rows, labels)
-        found = {}
+        found: dict[str, float] = {}
         for name in inputs:
             if clock.elapsed() - begun > IMPORTANCE_S:
                 return {}, f"the model takes too long: {len(found)} of {len(inputs)} columns in {IMPORTANCE_S:.0f} s"

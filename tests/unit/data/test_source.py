@@ -1,3 +1,4 @@
+# ruff: noqa: E501  (one case per line)
 """Files as they come: what is read, and what is refused with its file and line."""
 
 import gzip
@@ -98,7 +99,7 @@ def test_a_folder_is_one_table(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"parts/c.parquet: lacks y and has also z"):
         read_table("parts", tmp_path)
     parquet(folder / "c.parquet", pl.DataFrame({"x": ["d"], "y": ["1"]}))
-    with pytest.raises(DataError, match="column y: is String; in parts/a.parquet it is Int64"):
+    with pytest.raises(DataError, match=r"column y: is String; in parts/a.parquet it is Int64"):
         read_table("parts", tmp_path)
     write(folder, "c.csv", b"x,y\n")
     with pytest.raises(DataError, match="mixes Parquet and CSV"):

@@ -1,0 +1,96 @@
+"""Whether a run can only come to what an earlier one came to, told from the bytes of its inputs without reading them.
+
+Then that run's result is the answer, and neither Polars nor a child process is needed to give it.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from fairway import clock, fingerprint
+from fairway.checks.result import CheckResult
+from fairway.contract.dump import dump_contract
+from fairway.data.project import Project
+from fairway.monitor.resolved import as_dict
+from fairway.path.record import Record, TrainResult
+from fairway.path.steps import StepLine, Steps
+from fairway.registry import versions
+from fairway.store import schema
+
+NAME = "unchanged"
+
+
+def key(project: Project, steps: Steps, *, code: str, environment: str, seed: int) -> str | None:
+    """The fingerprint of everything outside the log that a run depends on; None when a source is no plain file."""
+    settings = project.settings
+    sources = [settings.data.source, *(source.path for source in settings.sources.values() if source.path)]
+    hashes = {}
+    for source in sources:
+        if source is None:
+            return None
+        path = project.root / source
+        files = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        if not files or not all(file.is_file() for file in files):
+            return None
+        hashes[source] = {str(file.relative_to(path.parent)): fingerprint.of_file(file) for file in files}
+    champion = versions.champion(project.workspace.store, settings.name)
+    return steps.key(
+        NAME, code=code, environment=environment, seed=seed, settings=as_dict(settings), files=hashes,
+        contract=dump_contract(project.contract), champion=champion.artifact if champion else None,
+    )  # fmt: skip
+
+
+def earlier(project: Project, steps: Steps, found: str | None, record: Record) -> TrainResult | None:
+    """What an earlier run with this fingerprint came to, when nothing else could have changed it since."""
+    stored = steps.result(found) if found is not None else None
+    if stored is None or clock.iso(record.started) < stored["as_of"] or not _log_is_empty(project):
+        return None
+    value = stored["result"]
+    store = project.workspace.store
+    known = versions.same(store, model=value["model"], artifact=value["artifact"], dataset=value["dataset"])
+    if known is None or known.artifact not in project.workspace.blobs or not Path(value["report"]).is_file():
+        return None
+    for line in value["steps"]:
+        steps.say(line["name"], line["text"], 0.0, cached=True, id=line["id"])
+    result = replace(
+        read_result(value), run=record.run, new=False, version=int(known.version), verdict=known.verdict,
+        steps=tuple(steps.lines), seconds=record.seconds,
+    )  # fmt: skip
+    with store.write() as tx:
+        versions.remember_model(store, tx, project.settings.name, str(project.root), as_dict(project.settings))
+        record.finish(tx, result)
+    return result
+
+
+def keep(steps: Steps, found: str | None, result: TrainResult, *, as_of: str) -> None:
+    """Remember what this run came to. Only for runs whose data no passing of time will change."""
+    if found is not None:
+        steps.keep(NAME, found, {"result": result.as_dict(), "as_of": as_of})
+
+
+def read_result(value: Mapping[str, Any]) -> TrainResult:
+    """The inverse of `TrainResult.as_dict`."""
+    return TrainResult(
+        **{k: v for k, v in value.items() if k not in ("checks", "steps", "report")},
+        checks=tuple(CheckResult.from_dict(check) for check in value["checks"]),
+        steps=tuple(StepLine(**line) for line in value["steps"]),
+        report=Path(value["report"]),
+    )
+
+
+def _log_is_empty(project: Project) -> bool:
+    """No prediction of this model and no source event was ever logged, so the files are all there is to learn from."""
+    store, predictions, files = project.workspace.store, schema.prediction, schema.log_file
+    with store.read() as tx:
+        logged = tx.execute(
+            sa.select(predictions.c.prediction)
+            .where(predictions.c.workspace == store.workspace, predictions.c.model == project.settings.name)
+            .limit(1)
+        ).first()
+        events = tx.execute(
+            sa.select(files.c.blob).where(files.c.workspace == store.workspace, files.c.kind == "source").limit(1)
+        ).first()
+    return (logged is None or not project.settings.data.log) and events is None

@@ -1,0 +1,200 @@
+"""`fairway new`: what it writes is whole, says what was decided, and trains as it is."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import treelite
+from sklearn.metrics import roc_auc_score
+
+from fairway.contract.request import compile_request
+from fairway.data.project import load_project
+from fairway.data.snapshot import snapshot
+from fairway.errors import DataError, UsageError
+from fairway.path.new import NewProject, example_rows, new, new_project
+from fairway.train.targets import encode
+
+TELCO = Path("/work/shared/data/telco-churn/telco.csv.gz")
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+N = 600
+
+
+def frame(**more: Any) -> pl.DataFrame:
+    draw = np.random.default_rng(3)
+    x = draw.normal(size=N)
+    start = datetime(2020, 1, 1)
+    base = {
+        "customer id": [f"c-{i}" for i in range(N)],
+        "at": [start + timedelta(hours=7 * i) for i in range(N)],
+        "x": [None if i % 9 == 0 else float(v) for i, v in enumerate(x)],
+        'the "kind"': draw.choice(["a", "b", "c"], N),
+        "big": draw.random(N) < 0.5,
+        "since": [start.date() - timedelta(days=int(d)) for d in draw.integers(0, 900, N)],
+        "code": [f"code {i % 350}" for i in range(N)],
+        "note": [f"some words of note number {i}!" for i in range(N)],
+        "label": np.where(x + draw.normal(size=N) > 0, "yes", "no"),
+    }
+    return pl.DataFrame(base | more)
+
+
+def write(folder: Path, data: pl.DataFrame | None = None) -> Path:
+    path = folder / "table.parquet"
+    (frame() if data is None else data).write_parquet(path)
+    return path
+
+
+def trained(made: NewProject) -> tuple[Any, pl.DataFrame, pl.Series]:
+    """The generated code on a snapshot: the model, features and target of the rows held back."""
+    project = made.project
+    rows = snapshot(project, now=NOW).frame
+    spec = importlib.util.spec_from_file_location("generated", made.root / "model.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    X = module.features(rows.select(c.name for c in project.contract.request_columns))
+    y, _ = encode(rows[project.settings.target], project.contract.column(project.settings.target), project.settings)
+    test = pl.Series(np.random.default_rng(0).random(len(y)) < 0.2)
+    model = module.train(X.filter(~test), y.filter(~test), dict(project.settings.train))
+    return model, X.filter(test), y.filter(test)
+
+
+def test_a_project_appears_whole_and_trains(tmp_path: Path) -> None:
+    made = new("late-kind", write(tmp_path), "label", yes=True, folder=tmp_path, owner="ana@example.com")
+    root = tmp_path / "late-kind"
+    assert made.root == root.resolve() and (root / ".fairway").is_dir()
+    assert all((root / name).is_file() for name in made.files)
+    assert not [p for p in tmp_path.iterdir() if p.name.startswith(".late")]
+    project = load_project(root)
+    assert project.settings == made.project.settings and project.contract == made.project.contract
+    assert project.settings.data.source == "../table.parquet"
+    assert (project.settings.entity, project.settings.at, project.settings.positive) == ("customer id", "at", "yes")
+    assert not project.contract.reviewed and project.contract.column("x").assumed == ("known",)
+    text = (root / "model.py").read_text()
+    assert len(text.splitlines()) <= 30
+    assert "fairway" not in text.replace("fairway.toml", "")
+    model, X, y = trained(made)
+    assert roc_auc_score(y, model.predict_proba(X)[:, 1]) > 0.65
+    native = treelite.gtil.predict(treelite.sklearn.import_model(model), X.to_numpy().astype(np.float64))
+    assert np.abs(native.ravel() - model.predict_proba(X)[:, 1]).max() < 1e-12
+
+
+def test_its_own_tests_pass_and_its_row_is_a_request(tmp_path: Path) -> None:
+    made = new("mine", write(tmp_path), "label", yes=True, folder=tmp_path)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests"]
+    done = subprocess.run(command, cwd=made.root, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    body = (made.root / "tests" / "row.json").read_bytes()
+    decoded = compile_request(made.project.contract, made.project.settings).decode(body)
+    assert decoded.n == 1 and not [flag for flag in decoded.flags[0] if not flag.startswith("null:")]
+    assert example_rows(made.root, n=3).height == 3
+
+
+@pytest.mark.parametrize(
+    ("goal", "task"),
+    [
+        (lambda x: [float(v) for v in x], "regression"),
+        (lambda x: ["abc"[int(v * 2.9) % 3] for v in np.abs(x)], "multiclass"),
+        (lambda x: [int(v > 0) for v in x], "binary"),
+        (lambda x: [None if i % 10 == 0 else bool(v > 0) for i, v in enumerate(x)], "binary"),
+    ],
+)
+def test_every_task_trains(tmp_path: Path, goal: Any, task: str) -> None:
+    draw = np.random.default_rng(5).normal(size=N)
+    data = (
+        frame().drop("label").with_columns(goal=pl.Series(goal(draw)), y=draw + np.random.default_rng(6).normal(size=N))
+    )
+    made = new("m", data, "goal", yes=True, folder=tmp_path)
+    assert made.project.settings.task == task
+    model, X, _ = trained(made)
+    assert len(model.predict(X)) == X.height
+    assert (
+        treelite.gtil.predict(treelite.sklearn.import_model(model), X.to_numpy().astype(np.float64)).shape[0]
+        == X.height
+    )
+
+
+def test_many_categories_are_named_by_their_suffix(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    data = pl.DataFrame({f"k{i}": draw.choice(["a", "b"], N) for i in range(60)} | {"y": draw.choice(["u", "v"], N)})
+    made = new("wide", data, "y", yes=True, folder=tmp_path)
+    text = (made.root / "model.py").read_text()
+    assert len(text.splitlines()) <= 30 and "_code" in text
+    model, X, _ = trained(made)
+    assert X.columns == [f"k{i}_code" for i in range(60)] and sum(model.is_categorical_) == 60
+
+
+def test_a_frame_is_written_into_the_project(tmp_path: Path) -> None:
+    project = new_project("n", data=frame(), target="label", folder=tmp_path)
+    assert project.settings.data.source == "data/n.parquet"
+    assert pl.read_parquet(project.root / "data" / "n.parquet").equals(frame())
+
+
+def test_what_no_table_can_tell_is_asked(tmp_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+    said: list[str] = []
+
+    def ask(question: str, default: str) -> str:
+        asked.append((question, default))
+        return "30d"
+
+    made = new("a", write(tmp_path), "label", ask=ask, say=said.append, folder=tmp_path)
+    assert made.project.settings.label_delay == timedelta(days=30)
+    assert asked == [("How long until the true answer is known, e.g. 6h or 30d?", "unknown")]
+    assert said == made.found() and said[0] == "table.parquet   600 rows, 9 columns"
+    assert new("b", write(tmp_path), "label", ask=ask, yes=True, folder=tmp_path).project.settings.label_delay is None
+    assert 'label_delay = "unknown"' in (tmp_path / "b" / "fairway.toml").read_text()
+    told = new("c", write(tmp_path), "label", ask=ask, label_delay="6h", folder=tmp_path)
+    assert told.project.settings.label_delay == timedelta(hours=6) and len(asked) == 1
+
+
+def test_decisions_are_said(tmp_path: Path) -> None:
+    made = new("a", write(tmp_path), "label", yes=True, folder=tmp_path)
+    topics = dict(made.decisions)
+    assert topics["task"].startswith("binary: label is yes in")
+    assert "code (350 values)" in topics["strings"]
+    assert "note: the baseline sees only lengths" in topics["text"]
+    assert "does without code" in topics["baseline"]
+    assert made.assumed.startswith("Assumed, please look (marked in contract.toml)")
+    assert made.written()[-1] == "Next: cd a && fairway train"
+    json.dumps(made.as_dict())
+
+
+def test_refusals_leave_nothing_behind(tmp_path: Path) -> None:
+    table = write(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "x").write_text("")
+    for name, target, error in [
+        ("Bad Name", "label", UsageError),
+        ("there", "label", UsageError),
+        ("a", "lable", UsageError),
+        ("a", "note", UsageError),
+        ("../a", "label", UsageError),
+    ]:
+        with pytest.raises(error):
+            new(name, table, target, yes=True, folder=tmp_path)
+    with pytest.raises(UsageError, match="label delay"):
+        new("a", table, "label", yes=True, folder=tmp_path, label_delay="soon")
+    with pytest.raises(DataError, match="no column is left to learn from: label_copy"):
+        new(
+            "a", pl.DataFrame({"label_copy": [1, 2] * 50, "label": ["a", "b"] * 50}), "label", yes=True, folder=tmp_path
+        )
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["table.parquet", "there"]
+
+
+@pytest.mark.skipif(not TELCO.exists(), reason="the shared data sets are not on this machine")
+def test_telco_churn(tmp_path: Path) -> None:
+    made = new("churn", TELCO, "Churn", yes=True, folder=tmp_path)
+    topics = dict(made.decisions)
+    assert topics["entity"] == "customerID: 7,043 different values, none missing"
+    assert topics["numbers"] == "TotalCharges was text: 11 blank values become null"
+    assert topics["categories"].startswith("15 columns")
+    assert topics["leaks"] == "none suspected; the best single column is tenure, AUC 0.74"
+    model, X, y = trained(made)
+    assert roc_auc_score(y, model.predict_proba(X)[:, 1]) > 0.83

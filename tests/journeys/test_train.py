@@ -3,6 +3,10 @@
 import json
 import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -207,6 +211,24 @@ def test_what_train_returns_must_be_a_model(copy, text, said):
     with pytest.raises(ModelCodeError, match=said):
         train(load(copy))
     assert runs(copy)[-1].status == "failed"
+
+
+def test_a_run_that_was_killed_is_failed_and_does_not_stop_the_next(copy):
+    (copy / "model.py").write_text(
+        MODEL.replace("    model = Hist", "    __import__('time').sleep(60)\n    model = Hist")
+    )
+    code = f"from fairway.path.api import train; train({str(copy)!r})"
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not any(r.status == "running" for r in runs(copy)) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    while not list((copy / ".fairway/cache/steps").glob(".*/progress.jsonl")) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    (copy / "model.py").write_text(MODEL)
+    assert again(copy)[0].version == 1
+    assert [(r.status, r.error) for r in runs(copy)][1] == ("failed", "its process was ended from outside")
 
 
 def test_a_class_that_is_missing_is_refused_before_training(copy):

@@ -225,7 +225,7 @@ def latency_budget(subject: Subject, material: Material, *, p99_s: float, one: C
     best = min(tries, key=lambda t: float(np.quantile(t[1:] if len(t) > 1 else t, 0.99)))
     warm = best[1:] if len(best) > 1 else best  # the first call loads what later ones share
     p50, p99 = float(np.quantile(warm, 0.5)), float(np.quantile(warm, 0.99))
-    evidence = {
+    evidence: dict[str, Any] = {
         "p50_ms": p50 * 1e3,
         "p99_ms": p99 * 1e3,
         "budget_ms": p99_s * 1e3,

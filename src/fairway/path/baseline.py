@@ -1,51 +1,69 @@
 """The model.py that `new` writes: a plain baseline that handles nulls, categories, dates and text, and serves fast."""
 
 import textwrap
-from datetime import timedelta
 
 import polars as pl
 
+from fairway.contract.columns import Column
 from fairway.contract.infer import Inferred
 
 PARAMS = {"learning_rate": 0.05, "max_leaf_nodes": 15, "max_iter": 100}
-_LONG_SPAN = timedelta(days=400)  # a month says something when it comes back
-_MANY = 40  # more category columns than this are named by their suffix instead of one by one
+MAX_LINES = 30
+_LONG_SPAN_DAYS = 400  # a month says something when it comes back
 _WIDTH = 110
+_FIXED = "random_state=0, early_stopping=False"
+_TIMES = ("datetime", "date")
+_COUNTS = (
+    ("length", "len_chars()"),
+    ("words", r'count_matches(r"\S+")'),
+    ("digits", 'count_matches(r"[0-9]")'),
+    ("capitals", 'count_matches(r"[A-Z]")'),
+    ("marks", 'count_matches(r"[!?£$€%]")'),
+)
 
 
 def model_py(name: str, found: Inferred) -> str:
     """Its text: at most 30 lines. Column names are written as Python literals, whatever is in them."""
+    named = _lines(name, found, by_suffix=False)
+    lines = named if len(named) <= MAX_LINES else _lines(name, found, by_suffix=True)
+    return "\n".join(lines) + "\n"
+
+
+def _lines(name: str, found: Inferred, *, by_suffix: bool) -> list[str]:
+    """by_suffix: category columns are told by the suffix of their codes instead of by a list of names."""
     kind = "Regressor" if found.task == "regression" else "Classifier"
-    features = [c for c in found.contract.columns if c.role == "feature" and c.known == "request"]
-    categories = [c.name for c in features if c.type == "category"]
-    many = len(categories) > _MANY
+    categories = [c.name for c in _features(found) if c.type == "category"]
+    by_suffix = by_suffix and bool(categories)
     title = name.replace("-", " ").replace("_", " ").capitalize()
+    body = _body(found, by_suffix)
     lines = [f'"""{title}: the only code this project needs. A row is {_about(found)}."""', "", "import polars as pl"]
-    lines += ["import polars.selectors as cs"] if categories or any(c.type == "bool" for c in features) else []
+    lines += ["import polars.selectors as cs"] if any("cs." in line for line in body) else []
     lines += [f"from sklearn.ensemble import HistGradientBoosting{kind}", ""]
-    if categories and not many:
+    if categories and not by_suffix:
         lines += [*_listed("CATEGORIES", categories), ""]
     lines += [
         "",
         "def features(data: pl.DataFrame) -> pl.DataFrame:",
         '    """One row in, one row out: also called for every request. Categories are in contract.toml."""',
-        *_features(found, many),
+        *body,
         "",
         "",
         f"def train(X: pl.DataFrame, y: pl.Series, params: dict) -> HistGradientBoosting{kind}:",
         '    """Nulls need no filling here; params come from [train] in fairway.toml."""',
     ]
-    chosen = "CATEGORIES" if categories else "[]"
-    if many:
+    if by_suffix:
         lines.append('    codes = [name for name in X.columns if name.endswith("_code")]')
-        chosen = "codes"
-    lines += [
-        f"    model = HistGradientBoosting{kind}(",
-        f"        categorical_features={chosen}, random_state=0, early_stopping=False, **params",
-        "    )",
+    chosen = "codes" if by_suffix else "CATEGORIES" if categories else "[]"
+    return [
+        *lines,
+        f"    model = HistGradientBoosting{kind}(categorical_features={chosen}, {_FIXED}, **params)",
         "    return model.fit(X, y)",
     ]
-    return "\n".join(lines) + "\n"
+
+
+def _features(found: Inferred) -> list[Column]:
+    """The columns of a request that are neither entity nor time."""
+    return [c for c in found.contract.columns if c.role == "feature" and c.known == "request"]
 
 
 def _about(found: Inferred) -> str:
@@ -71,52 +89,50 @@ def _literal(name: str) -> str:
     return f'"{name}"' if text[1:-1] == name and '"' not in name else text
 
 
-def _features(found: Inferred, many: bool) -> list[str]:
-    """The body of features(): what is dropped, and what is made of the rest, row by row."""
-    columns = [c for c in found.contract.columns if c.role == "feature" and c.known == "request"]
-    dropped = [name for name in (found.entity, found.at) if name is not None]
+def _body(found: Inferred, by_suffix: bool) -> list[str]:
+    """The lines of features(): what is made of the columns, row by row, and what is dropped."""
+    columns = _features(found)
     made = []
-    if any(c.type == "category" for c in columns) and not many:
-        made.append("cs.enum().to_physical(),  # the place in the contract's list; never seen is null")
+    if any(c.type == "category" for c in columns):
+        named = '.name.suffix("_code")' if by_suffix else ""
+        made.append(f"cs.enum().to_physical(){named},  # the place in the contract's list; never seen is null")
     if any(c.type == "bool" for c in columns):
         made.append("cs.boolean().cast(pl.Int8),")
-    for c in found.contract.columns:
-        timely = c.name == found.at or (c in columns and c.type in ("datetime", "date"))
-        if timely:
-            dropped += [c.name] if c.name not in dropped else []
-            made += _parts(c.name, c.zone, found.frame[c.name])
-    for name in found.texts:
-        dropped.append(name)
-        made += _of_text(name)
-    dropped += list(found.strings)
-    if many:
-        made.append('cs.enum().to_physical().name.suffix("_code"),  # the place in the list; never seen is null')
-    drops = [*(["cs.enum()"] if many else []), *map(_literal, dropped)]
-    end = f".drop({', '.join(drops)})" if drops else ""
+    times = [c.name for c in found.contract.columns if c.name == found.at or (c in columns and c.type in _TIMES)]
+    for part, names in _parts(found, times).items():
+        made.append(f'{_columns(names, "cs.temporal()")}.dt.{part}().name.suffix("_{part}"),')
+    texts = list(found.texts)
+    if texts:
+        made += [f'{_columns(texts, "cs.string()")}.str.{how}.name.suffix("_{what}"),' for what, how in _COUNTS]
+    dropped = [name for name in (found.entity, *times, *texts, *found.strings) if name is not None]
+    drops = ", ".join([*(["cs.enum()"] if by_suffix else []), *map(_literal, dropped)])
+    if len(drops) > _WIDTH - 20:  # every text and time is dropped: they can be named by their kind
+        strings = {c.name for c in found.contract.request_columns if c.type == "string"}
+        others = [_literal(name) for name in dropped if name not in strings and name not in times]
+        kinds = [
+            k for k, there in (("cs.enum()", by_suffix), ("cs.string()", strings), ("cs.temporal()", times)) if there
+        ]
+        drops = ", ".join([*kinds, *others])
+    end = f".drop({drops})" if drops else ""
     if not made:
         return [f"    return data{end}"]
     return ["    made = data.with_columns(", *(f"        {line}" for line in made), "    )", f"    return made{end}"]
 
 
-def _parts(name: str, zone: str | None, values: pl.Series) -> list[str]:
-    """Hour, weekday and, over more than a year, month of a time, where they vary."""
-    column = f"pl.col({_literal(name)})"
-    local = f'{column}.dt.convert_time_zone("{zone}")' if zone not in (None, "UTC") else column
-    parts = ["weekday"]
-    if values.dtype != pl.Date and values.drop_nulls().dt.hour().n_unique() > 1:
-        parts.insert(0, "hour")
-    low, high = values.min(), values.max()
-    if low is not None and high is not None and high - low > _LONG_SPAN:  # type: ignore[operator]
-        parts.append("month")
-    return [f"{local}.dt.{part}().alias({_literal(f'{name}_{part}')})," for part in parts]
+def _columns(names: list[str], kind: str) -> str:
+    """The columns by name, or by their kind where the names would not fit on a line."""
+    text = f"pl.col({', '.join(map(_literal, names))})"
+    return text if len(text) <= _WIDTH - 50 else kind
 
 
-def _of_text(name: str) -> list[str]:
-    column = f"pl.col({_literal(name)})"
-    return [
-        f"{column}.str.len_chars().alias({_literal(name + '_length')}),",
-        f'{column}.str.count_matches(r"\\S+").alias({_literal(name + "_words")}),',
-        f'{column}.str.count_matches(r"[0-9]").alias({_literal(name + "_digits")}),',
-        f'{column}.str.count_matches(r"[A-Z]").alias({_literal(name + "_capitals")}),',
-        f'{column}.str.count_matches(r"[!?£$€%]").alias({_literal(name + "_marks")}),',
-    ]
+def _parts(found: Inferred, names: list[str]) -> dict[str, list[str]]:
+    """Hour, weekday and, over more than a year, month of the times, where they vary. Times are UTC."""
+    parts: dict[str, list[str]] = {"hour": [], "weekday": list(names), "month": []}
+    for name in names:
+        values = found.frame[name].drop_nulls()
+        if values.dtype != pl.Date and values.dt.hour().n_unique() > 1:
+            parts["hour"].append(name)
+        days = values.cast(pl.Date).to_physical().to_numpy()
+        if days.size and int(days.max()) - int(days.min()) > _LONG_SPAN_DAYS:
+            parts["month"].append(name)
+    return {part: chosen for part, chosen in parts.items() if chosen}

@@ -1,6 +1,8 @@
 """A run's own record: its row, its folder, its log; and what a run came to."""
 
 import contextlib
+import fcntl
+import os
 import secrets
 import traceback
 from dataclasses import dataclass, field
@@ -20,6 +22,7 @@ from fairway.registry.versions import Verdict
 from fairway.store import schema
 
 FORMAT = 1
+LOCK = "lock"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,6 +83,8 @@ class Record:
                     break
         self.folder.mkdir(parents=True, exist_ok=True)
         self.log.touch()
+        self._lock = _try_lock(self.folder / LOCK)
+        self._end_orphans(project.settings.name)
 
     @property
     def seconds(self) -> float:
@@ -93,6 +98,22 @@ class Record:
     @property
     def log(self) -> Path:
         return self.folder / "log.txt"
+
+    def _end_orphans(self, model: str) -> None:
+        """Runs whose process was killed are failed: each live one holds a lock in its folder."""
+        table = schema.run
+        mine = sa.and_(table.c.workspace == self.store.workspace, table.c.model == model, table.c.status == "running")
+        with self.store.read() as tx:
+            names = tx.scalars(sa.select(table.c.run).where(mine, table.c.run != self.run)).all()
+        for name in names:
+            path = self.workspace.dir("runs") / name / LOCK
+            held = _try_lock(path) if path.exists() else None
+            if held is None:
+                continue
+            os.close(held)
+            values = {"status": "failed", "error": "its process was ended from outside", "ended_at": clock.now()}
+            with self.store.write() as tx:
+                tx.execute(sa.update(table).where(mine, table.c.run == name).values(**values))
 
     def fail(self, exc: BaseException) -> None:
         """Record why; the log gets the trace. Must not hide the error itself."""
@@ -111,9 +132,23 @@ class Record:
 
     def _end(self, tx: sa.Connection, **values: Any) -> None:
         table = schema.run
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
         keyed = [line.as_dict() | {"key": self._lines.keys.get(line.name)} for line in self._lines.lines]
         tx.execute(
             sa.update(table)
             .where(table.c.workspace == self.store.workspace, table.c.run == self.run)
             .values(ended_at=clock.now(), steps=keyed, **values)
         )
+
+
+def _try_lock(path: Path) -> int | None:
+    """The file, locked for as long as it is open and this process lives; None while another holds it."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        return None
+    return descriptor

@@ -122,12 +122,15 @@ def test_every_task_trains(tmp_path: Path, goal: Any, task: str) -> None:
 
 def test_many_categories_are_named_by_their_suffix(tmp_path: Path) -> None:
     draw = np.random.default_rng(5)
-    data = pl.DataFrame({f"k{i}": draw.choice(["a", "b"], N) for i in range(60)} | {"y": draw.choice(["u", "v"], N)})
+    long = "a rather long name of a category"
+    data = pl.DataFrame(
+        {f"{long} {i}": draw.choice(["a", "b"], N) for i in range(60)} | {"y": draw.choice(["u", "v"], N)}
+    )
     made = new("wide", data, "y", yes=True, folder=tmp_path)
     text = (made.root / "model.py").read_text()
     assert len(text.splitlines()) <= 30 and "_code" in text
     model, X, _ = trained(made)
-    assert X.columns == [f"k{i}_code" for i in range(60)] and sum(model.is_categorical_) == 60
+    assert X.columns == [f"{long} {i}_code" for i in range(60)] and sum(model.is_categorical_) == 60
 
 
 def test_a_frame_is_written_into_the_project(tmp_path: Path) -> None:
@@ -142,16 +145,16 @@ def test_what_no_table_can_tell_is_asked(tmp_path: Path) -> None:
 
     def ask(question: str, default: str) -> str:
         asked.append((question, default))
-        return "30d"
+        return "at" if question.startswith("Which column") else "30d"
 
     made = new("a", write(tmp_path), "label", ask=ask, say=said.append, folder=tmp_path)
     assert made.project.settings.label_delay == timedelta(days=30)
-    assert asked == [("How long until the true answer is known, e.g. 6h or 30d?", "unknown")]
+    assert asked[1:] == [("How long until the true answer is known, e.g. 6h or 30d?", "unknown")]
     assert said == made.found() and said[0] == "table.parquet   600 rows, 9 columns"
     assert new("b", write(tmp_path), "label", ask=ask, yes=True, folder=tmp_path).project.settings.label_delay is None
     assert 'label_delay = "unknown"' in (tmp_path / "b" / "fairway.toml").read_text()
     told = new("c", write(tmp_path), "label", ask=ask, label_delay="6h", folder=tmp_path)
-    assert told.project.settings.label_delay == timedelta(hours=6) and len(asked) == 1
+    assert told.project.settings.label_delay == timedelta(hours=6) and len(asked) == 3
 
 
 def test_decisions_are_said(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from fairway import fingerprint
 
@@ -63,5 +65,5 @@ def _bytes(column: pl.Series) -> Sequence[bytes]:
     return valid, _little(column.fill_null(0).to_numpy())
 
 
-def _little(values: np.ndarray) -> bytes:  # type: ignore[type-arg]
+def _little(values: NDArray[Any]) -> bytes:
     return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).tobytes()

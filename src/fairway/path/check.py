@@ -1,7 +1,6 @@
 """`fairway check`: the path up to its checks, without registering anything; or a version's checks once more."""
 
 from collections.abc import Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,7 +14,7 @@ from fairway.errors import UsageError
 from fairway.path import judging, steps
 from fairway.path.made import Judged, Made, Rows
 from fairway.path.split import split
-from fairway.path.train import TrainResult, _Trip
+from fairway.path.train import train
 from fairway.registry import show, versions
 from fairway.runtime import package
 from fairway.store.base import Row
@@ -43,30 +42,8 @@ def check_project(
 
     only: names of checks to report. Raises: as `train`; UsageError for an unknown check.
     """
-    with ExitStack() as stack:
-        trip = _Unregistered(project, "check", actor, seed, say, stack)
-        trip.begin()
-        try:
-            result = trip.go(None)
-        except BaseException as exc:
-            trip.fail(exc)
-            raise
+    result = train(project, cause="check", actor=actor, seed=seed, say=say, register=False)
     return _outcome(result.run, result.checks, only, project)
-
-
-class _Unregistered(_Trip):
-    """A trip whose end is a run, and no version."""
-
-    def _register(self, made: Made, judged: Judged, artifact: str, *rest: Any) -> TrainResult:
-        checks: tuple[CheckResult, ...] = rest[1]
-        answer = judge(checks, risk=self.settings.risk).answer
-        with self.store.write() as tx:
-            self._end(tx, status="done", result={"checks": [check.as_dict() for check in checks], "verdict": answer})
-        return TrainResult(
-            run=self.run, model=self.settings.name, version=None, new=False, verdict=answer, metrics=judged.evaluation,
-            checks=checks, report=self.log, dataset="", artifact=artifact, runtime=made.result["runtime"],
-            ms_per_row=made.result["ms_per_row"], steps=tuple(self.steps.lines), seconds=clock.elapsed() - self.clock0,
-        )  # fmt: skip
 
 
 def check_version(

@@ -127,7 +127,8 @@ class Record:
     def finish(self, tx: sa.Connection, result: TrainResult) -> None:
         """In the caller's transaction, beside the version."""
         plain = result.as_dict()
-        stored = {key: value for key, value in plain.items() if key not in ("checks", "metrics", "steps")}
+        elsewhere = ("checks", "metrics", "steps") if result.version is not None else ("steps",)
+        stored = {key: value for key, value in plain.items() if key not in elsewhere}
         self._end(tx, status="done", result=stored)
 
     def _end(self, tx: sa.Connection, **values: Any) -> None:

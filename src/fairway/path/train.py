@@ -35,11 +35,13 @@ def train(
     seed: int = 0,
     say: Say = lambda line: None,
     data: "Snapshot | None" = None,
+    register: bool = True,
 ) -> TrainResult:
     """Train, evaluate, package, check and register one version of the project's model.
 
     cause: "person", "schedule", "alarm-12", … actor: who asked (default: the person at this machine). data: train on
-    this instead of a snapshot of now. Safe to run beside others.
+    this instead of a snapshot of now. register: False ends with a run and no version (`fairway check`). Safe to run
+    beside others.
     Raises: DataError, ContractViolation, ModelCodeError, … after the run was recorded as failed, with its log.
     """
     steps = Steps(project.workspace, say)
@@ -50,7 +52,7 @@ def train(
             code_key = fingerprint.of_value({name: fingerprint.of_bytes(text) for name, text in code.items()})
             env = environment(project.root)
             found = None
-            if data is None:
+            if data is None and register:
                 found = unchanged.key(project, steps, code=code_key, environment=env["digest"], seed=seed)
                 result = unchanged.earlier(project, steps, found, record)
                 if result is not None:
@@ -63,9 +65,9 @@ def train(
             from fairway.path.trip import Trip
 
             who = actor or tokens.owner(project.workspace).name
-            trip = Trip(project, record, steps, actor=who, seed=seed, stack=stack, child=child)
+            trip = Trip(project, record, steps, actor=who, seed=seed, stack=stack, child=child, register=register)
             result = trip.go(code, code_key, env, data)
-            if data is None and trip.settled:
+            if trip.settled:
                 unchanged.keep(steps, found, result, as_of=trip.as_of)
             return result
         except BaseException as exc:

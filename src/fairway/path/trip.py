@@ -39,12 +39,12 @@ class Trip:
 
     def __init__(
         self, project: Project, record: Record, steps: Steps, *, actor: str, seed: int, stack: contextlib.ExitStack,
-        child: Child,
+        child: Child, register: bool = True,
     ) -> None:  # fmt: skip
         self.project, self.settings, self.contract = project, project.settings, project.contract
         self.workspace, self.store = project.workspace, project.workspace.store
         self.record, self.steps, self.actor, self.seed = record, steps, actor, seed
-        self._stack, self._child = stack, child
+        self._stack, self._child, self._may_register = stack, child, register
         self._checks_child: Child | None = None
         self.settled = False
 
@@ -263,26 +263,27 @@ class Trip:
             n_train=int((~part.test).sum()), n_test=int(part.test.sum()), how=part.how, champion=judged.champion,
             champion_error=judged.champion_error,
         )  # fmt: skip
+        new = versions.NewVersion(
+            model=name, project_path=str(self.project.root), run=self.record.run, artifact=artifact,
+            dataset=taken.dataset, contract=self.contract.version, verdict=gate.answer,
+            metrics=judged.evaluation or {}, checks=[c.as_dict() for c in checks], settings=settings,
+            trained_until=part.trained_until, author=self.actor,
+        )  # fmt: skip
         with self.store.write() as tx:
-            if known is not None:
-                number = int(known.version)
-            else:
-                number = versions.register(self.store, tx, versions.NewVersion(
-                    model=name, project_path=str(self.project.root), run=self.record.run, artifact=artifact,
-                    dataset=taken.dataset, contract=self.contract.version, verdict=gate.answer,
-                    metrics=judged.evaluation or {}, checks=[c.as_dict() for c in checks], settings=settings,
-                    trained_until=part.trained_until, author=self.actor,
-                ))  # fmt: skip
-            self.steps.say("register", f"{name}@{number}", 0.0, cached=known is not None, id=f"{name}@{number}")
+            number = None
+            if self._may_register:
+                number = int(known.version) if known is not None else versions.register(self.store, tx, new)
+                versions.remember_model(self.store, tx, name, str(self.project.root), settings)
+                thing = f"{name}@{number}"
+                self.steps.say("register", thing, 0.0, cached=known is not None, id=thing)
+                checks = _named(checks, self.record.run, thing)
             result = TrainResult(
-                run=self.record.run, model=name, version=number, new=known is None,
-                verdict=known.verdict if known is not None else gate.answer, metrics=judged.evaluation,
-                checks=_named(checks, self.record.run, f"{name}@{number}"),
+                run=self.record.run, model=name, version=number, new=number is not None and known is None,
+                verdict=known.verdict if known is not None else gate.answer, metrics=judged.evaluation, checks=checks,
                 report=self.record.folder / "report.html", dataset=taken.dataset, artifact=artifact,
                 runtime=made.result["runtime"], ms_per_row=made.result["ms_per_row"], steps=tuple(self.steps.lines),
                 seconds=self.record.seconds, details=details,
             )  # fmt: skip
-            versions.remember_model(self.store, tx, name, str(self.project.root), settings)
             self.record.finish(tx, result)
         summary.report(self.record.folder, result, self.project, folder, previous=previous, error=judged.error)
         return result

@@ -69,17 +69,19 @@ def register(store: Store, tx: Connection, new: NewVersion) -> int:
     """
     now = clock.now()
     number = store.next_number(tx, f"version/{new.model}")
+    thing = f"{new.model}@{number}"  # what repeats a check is known only now
+    checks = [check | {"repeat": check.get("repeat", "").replace(new.run, thing)} for check in new.checks]
     tx.execute(
         sa.insert(schema.version).values(
             workspace=store.workspace, model=new.model, version=number, run=new.run, artifact=new.artifact,
-            dataset=new.dataset, contract=new.contract, verdict=new.verdict, metrics=new.metrics, checks=new.checks,
+            dataset=new.dataset, contract=new.contract, verdict=new.verdict, metrics=new.metrics, checks=checks,
             settings=new.settings, trained_until=new.trained_until, author=new.author, created_at=now,
             fairway=fairway.__version__, format=FORMAT,
         )
     )  # fmt: skip
     remember_model(store, tx, new.model, new.project_path, new.settings)
     audit.record(
-        store, tx, actor=new.author, action="version_registered", subject=f"{new.model}@{number}", run=new.run,
+        store, tx, actor=new.author, action="version_registered", subject=thing, run=new.run,
         artifact=new.artifact, dataset=new.dataset, verdict=new.verdict,
     )  # fmt: skip
     return number

@@ -192,7 +192,12 @@ def _latency(call: Call, path: str, settings: Settings, stored: Mapping[str, Any
         if best <= budget:
             break
     say = f"p99 {best * 1e3:.1f} ms over HTTP, one row a request; the budget is {budget * 1e3:.0f} ms"
-    evidence: dict[str, Any] = {"p99_ms": best * 1e3, "p50_ms": half * 1e3, "budget_ms": budget * 1e3, "calls": LATENCY_CALLS}
+    evidence: dict[str, Any] = {
+        "p99_ms": best * 1e3,
+        "p50_ms": half * 1e3,
+        "budget_ms": budget * 1e3,
+        "calls": LATENCY_CALLS,
+    }
     if clock.is_virtual():
         return skipped(name, f"{say}; {NOT_REAL}", **evidence)
     return passed(name, say, **evidence) if best <= budget else failed(name, say, **evidence)

@@ -136,7 +136,8 @@ def labelled_rows(workspace: Workspace, project: "_Project", until: datetime) ->
     """Logged predictions of the project's endpoint whose label had come by `until`, as typed training rows.
 
     Columns: those of the contract, in its order (category as pl.Enum of its list; columns that requests don't carry are
-    null), and `_label_at`, the label's event time. Columns that the log keeps hashed or not at all are null.
+    null), and `_label_at`, the label's event time. Columns that the log keeps hashed or not at all are null, but a text
+    entity that is hashed stays so: it is told apart, not told.
     """
     contract, settings = project.contract, project.settings
     schema_of = {c.name: _dtype(c) for c in contract.columns}
@@ -171,12 +172,16 @@ def labelled_rows(workspace: Workspace, project: "_Project", until: datetime) ->
             columns.append(pl.Series(column.name, values, strict=False).cast(dtype, strict=False))
         elif column.role == "at":
             columns.append(log["at"].alias(column.name))
-        elif f"in_{column.name}" in log.columns and column.log == "plain":
+        elif f"in_{column.name}" in log.columns and (column.log == "plain" or _told_apart(column)):
             columns.append(log[f"in_{column.name}"].cast(dtype, strict=False).alias(column.name))
         else:
             columns.append(pl.Series(column.name, [None] * log.height, dtype))
     columns.append(pl.Series("_label_at", [latest[i].at for i in log["prediction_id"]], _UTC))
     return pl.DataFrame(columns)
+
+
+def _told_apart(column: Column) -> bool:
+    return column.role == "entity" and column.type == "string" and column.log == "hash"
 
 
 def source_events(workspace: Workspace, name: str, until: datetime) -> pl.DataFrame | None:

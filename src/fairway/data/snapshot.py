@@ -162,7 +162,10 @@ def _one_per_decision(
         key = [name for name in table.columns if name != settings.target]
     order = [settings.at] if settings.at is not None else []
     logged = logged.sort(order, maintain_order=True).unique(key, keep="last", maintain_order=True)
-    kept = table.join(logged, on=key, how="anti", nulls_equal=True)
+    keyed, entity = table, project.contract.by_role("entity")
+    if entity is not None and entity.log == "hash":  # the log does not say who it was, only whether it was the same
+        keyed = table.with_columns(pl.col(entity.name).map_elements(log.hashed, return_dtype=pl.String))
+    kept = table[keyed.with_row_index("_place").join(logged, on=key, how="anti", nulls_equal=True)["_place"].sort()]
     counts["replaced"] = table.height - kept.height
     return pl.concat([kept, logged.cast(dict(kept.schema))])  # type: ignore[arg-type]
 

@@ -51,7 +51,7 @@ def evaluation(
     try:
         found = evaluate(
             settings.task, rows.y[part.test], made.array("outputs"), classes=rows.classes, rivals=rivals,
-            champion=outputs, champion_rows=newer, slices=held.select(_slice_columns(held)),
+            champion=outputs, champion_rows=newer, slices=_slices(held),
             groups=_groups(held, settings.entity), rows=f"{n:,} rows held back ({part.how})", loss=_loss(project),
             seed=seed,
         )  # fmt: skip
@@ -123,8 +123,10 @@ def _loss(project: Project) -> str:
     return project.settings.rollout.primary or PRIMARY_LOSS[project.settings.task]
 
 
-def _slice_columns(held: pl.DataFrame) -> list[str]:
-    return [n for n, t in held.schema.items() if isinstance(t, pl.Enum | pl.Categorical) or t == pl.Boolean]
+def _slices(held: pl.DataFrame) -> pl.DataFrame | None:
+    """The columns with few values, or None: a frame without columns has no rows either."""
+    few = [n for n, t in held.schema.items() if isinstance(t, pl.Enum | pl.Categorical) or t == pl.Boolean]
+    return held.select(few) if few else None
 
 
 def _groups(held: pl.DataFrame, entity: str | None) -> NDArray[Any] | None:

@@ -35,7 +35,9 @@ def deploy(
     watch: Annotated[bool, typer.Option("--watch", help="Follow the rollout until it ends.")] = False,
     pause: Annotated[bool, typer.Option("--pause", help="Keep the shares as they are.")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on after --pause.")] = False,
-    finish: Annotated[bool, typer.Option("--finish", help="Make it champion now; needs --why.")] = False,
+    finish: Annotated[
+        bool, typer.Option("--finish", help="Make it champion now, past what is not shown yet; needs --why.")
+    ] = False,
     paired_shadow: Annotated[
         bool, typer.Option("--paired-shadow", help="The plan for low traffic: shadow, then champion.")
     ] = False,
@@ -50,7 +52,9 @@ def deploy(
     workspace = _workspace()
     by = allowed(workspace, "scientist")
     named = model_for(thing)
-    if pause or resume or finish:
+    if finish and not why:
+        raise UsageError('--finish goes past what is not shown yet: say why with --why "..."', field="why")
+    if pause or resume or (finish and _running(workspace, named.model)):
         _change(workspace, named.model, by=by, pause=pause, resume=resume, why=why, json=json, dry_run=dry_run)
         return
     if watch and (running := _open_rollout(workspace, named.model, named.version)):
@@ -63,7 +67,7 @@ def deploy(
     call = _no_call if forecast or dry_run else _call(workspace)
     result = deploy_version(
         workspace, named.model, named.version, actor=by.name, call=call, forecast_only=forecast,
-        dry_run=dry_run, paired_shadow=paired_shadow,
+        dry_run=dry_run, paired_shadow=paired_shadow, past=why if finish else None,
     )  # fmt: skip
     emit(result.as_dict(), json=json, lines=lambda: deploy_lines(result))
     if result.outcome == "waiting":
@@ -132,7 +136,7 @@ def deploy_lines(result: "DeployResult") -> list[str]:
     rows = [["staging" if place == 0 else "", c.summary, c.verdict] for place, c in enumerate(result.checks)]
     lines += table(rows, indent="  ")
     if not plan["first"]:
-        lines += [f"  {line}" for line in result.lines]
+        lines += [f"  {line}" for line in (result.lines[-1:] if result.outcome == "live" else result.lines)]
         if result.outcome == "dry run":
             lines.append("Nothing was started (--dry-run).")
         if result.outcome in ("forecast", "dry run"):
@@ -173,6 +177,15 @@ def _open_rollout(workspace: "Workspace", model: str, version: int | None) -> st
     return None
 
 
+def _running(workspace: "Workspace", model: str) -> bool:
+    """Whether a rollout is on its way: one that --finish ends, rather than begins."""
+    from fairway.registry import show as read
+
+    return any(
+        line["phase"] in ("running", "paused", "waiting") for line in read.rollouts(workspace.store, model=model)
+    )
+
+
 def _change(
     workspace: "Workspace",
     model: str,
@@ -188,8 +201,6 @@ def _change(
     from fairway.web import actions
 
     word = "pause" if pause else "resume" if resume else "finish"
-    if word == "finish" and not why:
-        raise UsageError('--finish goes past what is not shown yet: say why with --why "..."', field="why")
     rollout = _open_rollout(workspace, model, None)
     if rollout is None:
         raise UsageError(f"no rollout of {model} is open, so there is nothing to {word}")

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fairway.cli import pages
+from fairway.cli import history
 from fairway.cli.terminal import JsonFlag, emit, progress, say
 from fairway.cli.things import project_for, workspace_here
 from fairway.errors import UsageError
@@ -52,7 +52,7 @@ def backtest(
     if last <= first:
         raise UsageError(f"--to {end} is not after --from {start}", field="to")
     result: dict[str, Any] = run_backtest(project_for(thing), start=first, end=last, retrain=retrain, say=progress)
-    emit(result, json=json, lines=lambda: pages.fields(result))
+    emit(result, json=json, lines=lambda: history.backtest(result))
 
 
 def parse_time(text: str, *, option: str) -> datetime:

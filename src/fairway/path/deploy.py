@@ -22,7 +22,7 @@ from fairway.monitor.losses import Labels
 from fairway.monitor.resolved import settings_from, version_row
 from fairway.path.facts import gather
 from fairway.rollout import asks, controller, traffic
-from fairway.rollout.plan import Facts, Plan, chosen_plan, plan_first
+from fairway.rollout.plan import Facts, Plan, chosen_plan, plan_first, plan_rollout
 from fairway.runtime.package import materialise, read_manifest
 from fairway.store import audit, schema
 from fairway.store.base import Row, Store
@@ -69,12 +69,14 @@ def deploy(
     forecast_only: bool = False,
     dry_run: bool = False,
     paired_shadow: bool = False,
+    past: str | None = None,
 ) -> DeployResult:
     """Bring a version (default: the newest) before the traffic of its model.
 
     call(path, body) posts to the served gateway. wait(endpoint, epoch) returns when that epoch is active everywhere, or
     with the names of the gateways that have not followed (default: `store.gateways.wait_active`). paired_shadow: when
-    the version's own plan can't decide at this traffic, take the one that can.
+    the version's own plan can't decide at this traffic, take the one that can. past: a person's reason to make it
+    champion after the staging test, past what no traffic has shown; not at risk high.
     Raises: VersionNotFound, ModelNotFound; GateFailed when the gate or the staging test says no; RolloutRefused when it
     is champion, when a rollout is open, or when no plan can decide; Unfinished when a gateway does not follow.
     """
@@ -99,8 +101,12 @@ def deploy(
                 metrics=row.metrics,
                 now=now,
             )
+    if past is not None and settings.risk == "high":
+        raise RolloutRefused(f"{model} has risk high: it goes live by approval, not past it")
     if champion is None:
         plan = plan_first(settings, judge_latency=not clock.is_virtual())
+    elif past is not None:
+        plan = plan_rollout(settings, facts)
     else:
         plan = chosen_plan(settings, facts, alternative=paired_shadow)
     result = DeployResult(
@@ -124,6 +130,9 @@ def deploy(
             store, tx, model=model, challenger=number, plan=plan, settings=settings, labels=labels, actor=actor,
             now=clock.now(), waiting=settings.risk == "high", loss_cap=cap,
         )  # fmt: skip
+        if past is not None and not plan.first:
+            begun = controller.find(store, tx, rollout)
+            controller.finish_row(store, tx, begun, why=past, actor=actor, now=clock.now())
         if settings.risk == "high":
             review = _ask_approval(store, tx, row, rollout, plan, settings)
         endpoint = traffic.endpoint(store, tx, model)
@@ -133,9 +142,10 @@ def deploy(
         return _with(result, outcome="waiting", rollout=rollout, review=review, checks=checks, lines=lines)
     if epoch is not None:
         _wait(follow, model, epoch)
-    said = _said(model, number, plan, rollout)
+    live = plan.first or past is not None
+    said = _said(model, number, plan, rollout, live=live)
     return _with(
-        result, outcome="live" if plan.first else "started", rollout=rollout, checks=checks,
+        result, outcome="live" if live else "started", rollout=rollout, checks=checks,
         lines=(*result.lines, *said),
     )  # fmt: skip
 
@@ -144,8 +154,8 @@ def _with(result: DeployResult, **values: Any) -> DeployResult:
     return DeployResult(**{**vars(result), "checks": tuple(values.pop("checks", result.checks)), **values})
 
 
-def _said(model: str, version: int, plan: Plan, rollout: str) -> list[str]:
-    if plan.first:
+def _said(model: str, version: int, plan: Plan, rollout: str, *, live: bool) -> list[str]:
+    if live:
         return [f"live: 100 % of the traffic; {model}@{version} is the champion, in its guard time"]
     return [f"{rollout}: {plan.steps[0]} has begun. Watch it: fairway deploy {model}@{version} --watch"]
 
@@ -174,7 +184,7 @@ def _may_start(store: Store, tx: Connection, row: Row) -> None:
     if _champion(store, tx, row.model) == row.version:
         raise RolloutRefused(f"{name} is the champion already")
     current = controller.open_rollout(store, tx, row.model)
-    if current is not None:
+    if current is not None and not controller.is_first_guard(current):
         raise RolloutRefused(
             f"{current.rollout} of {row.model}@{current.challenger} is {current.phase}; wait for it, or end it with: "
             f"fairway rollback {row.model}"

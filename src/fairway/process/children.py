@@ -43,7 +43,7 @@ class Child:
         self._output, self._fds, self._on_end = output, tuple(fds), on_end
         self._environment = {**os.environ, **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.deaths = 0  # in a row, without a steady life between
         self.last_exit: int | None = None
         self._task = asyncio.get_running_loop().create_task(self._keep())
@@ -53,13 +53,16 @@ class Child:
         return self._process.pid if self._process is not None and self._process.returncode is None else None
 
     async def _keep(self) -> None:
-        while not self._stopping:
+        while not self._stopping.is_set():
             started_s = clock.elapsed()
             try:
                 self._process = await asyncio.create_subprocess_exec(
                     *self._command, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
                     stderr=asyncio.subprocess.STDOUT, pass_fds=self._fds, env=self._environment, start_new_session=True,
                 )  # fmt: skip
+                if self._stopping.is_set():  # told to stop while it was being started again
+                    with contextlib.suppress(ProcessLookupError):
+                        self._process.kill()
                 await asyncio.gather(self._drain(self._process), self._process.wait())
             except OSError as error:
                 log.error("%s can't be started: %s", self.name, error)
@@ -67,12 +70,13 @@ class Child:
                 self.last_exit = self._process.returncode
                 if self.last_exit is not None:
                     self._on_end(self.last_exit)
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             self.deaths = 1 if clock.elapsed() - started_s > _STEADY_S else self.deaths + 1
             pause_s = min(_FIRST_S * 2 ** (self.deaths - 1), _LONGEST_S)
             log.warning("%s ended (exit code %s); it is started again", self.name, self.last_exit)
-            await asyncio.sleep(pause_s)
+            with contextlib.suppress(TimeoutError):  # the pause ends early when it is stopped
+                await asyncio.wait_for(self._stopping.wait(), pause_s)
 
     async def _drain(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdout is not None
@@ -90,7 +94,7 @@ class Child:
 
     async def stop(self, *, grace_s: float) -> None:
         """SIGTERM, then SIGKILL to it and its group after `grace_s`."""
-        self._stopping = True
+        self._stopping.set()
         process = self._process
         if process is not None and process.returncode is None:
             with contextlib.suppress(ProcessLookupError):

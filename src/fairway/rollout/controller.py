@@ -101,12 +101,14 @@ def start(
     row = traffic.endpoint(store, tx, model)
     current = open_rollout(store, tx, model)
     champion = row.champion if row is not None and row.state == traffic.LIVE else None
-    if current is not None:
+    if current is not None and not is_first_guard(current):
         raise RolloutRefused(f"{current.rollout} of {model}@{current.challenger} is {current.phase}; end it first")
     if champion == challenger:
         raise RolloutRefused(f"{model}@{challenger} is the champion already")
     if (champion is None) != plan.first:
         raise RolloutRefused("the champion changed since the plan was made; deploy again")
+    if current is not None:
+        moves.end_guard(store, tx, current, current.state, now)
     name = f"rollout-{store.next_number(tx, 'rollout')}"
     state: dict[str, Any] = {
         "labels": labels.as_dict(),
@@ -127,6 +129,11 @@ def start(
     if not waiting:
         _begin(store, tx, find(store, tx, name), actor=actor, now=now)
     return name
+
+
+def is_first_guard(row: Row) -> bool:
+    """Whether this is a first version in its guard time: nothing older waits behind it, so a successor may come."""
+    return row.phase == Phase.GUARDING and row.champion is None
 
 
 def approve(store: Store, tx: Connection, rollout: str, *, actor: str, now: datetime) -> None:

@@ -14,7 +14,7 @@ from fairway.contract.infer import Inferred, infer
 from fairway.contract.known import telling, words
 from fairway.errors import DataError, UsageError
 
-DATA = Path("/work/shared/data")
+DATA = Path(__file__).resolve().parents[4] / "shared" / "data"
 N = 400
 
 

@@ -21,7 +21,7 @@ from fairway.errors import DataError, UsageError
 from fairway.path.new import NewProject, example_rows, new, new_project
 from fairway.train.targets import encode
 
-TELCO = Path("/work/shared/data/telco-churn/telco.csv.gz")
+TELCO = Path(__file__).resolve().parents[4] / "shared" / "data" / "telco-churn" / "telco.csv.gz"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 N = 600
 

@@ -12,12 +12,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import polars as pl
 import prepare
 
+from fairway.store import audit
 from fairway.store.workspace import Workspace
 from fairway.testing.replay import History, Replayed, SourceHistory, replay
 from fairway.testing.targets import HttpTarget
@@ -79,7 +81,7 @@ def main() -> int:
             run(project, *command)
         say("done")
         print(
-            f"\nLook at it:  cd {project}  then  fairway status, fairway show rollouts, fairway show rollout-2\n"
+            f"\nLook at it:  cd {os.path.relpath(project)}  then  fairway status, fairway show rollout-2\n"
             f"Pages: {target.console_url} (token in .fairway/token)"
             + ("   up until Ctrl-C" if options.keep else "   start again with: fairway serve")
         )
@@ -136,13 +138,12 @@ def run(project: Path, *command: str) -> None:
         raise SystemExit(f"fairway {' '.join(command)} ended with {done.returncode}")
 
 
-def tell_news(project: Path, told: set[str], say) -> None:
+def tell_news(project: Path, told: set[str], say: Callable[[str], None]) -> None:
     """Say what the loop has done since the last look: its audit entries."""
-    from fairway.store import audit
-
     for entry in audit.entries(Workspace.find(project).store):
-        line = f"    {entry.at:%d %b %H:%M}  {entry.action}  {entry.subject}  by {entry.actor}"
-        if line not in told:
+        action = entry.action.replace("_", " ").replace(".", ": ")
+        line = f"  the loop, {entry.at:%d %b %H:%M}   {action} {entry.subject}"
+        if line not in told and not entry.action.startswith("staging"):
             told.add(line)
             say(line)
 

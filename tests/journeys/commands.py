@@ -16,6 +16,7 @@ from fairway import clock
 from fairway.store.workspace import Workspace
 from fairway.testing.targets import HttpTarget
 
+PATIENT = '[endpoint]\np99 = "10s"\ndeadline = "20s"\n'  # settings for a machine that does other work as well
 FAIRWAY = [sys.executable, "-m", "fairway.cli.main"]
 
 

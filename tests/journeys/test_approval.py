@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from commands import fairway, serving
+from commands import PATIENT, fairway, serving
 from train_project import SETTINGS, write_project
 
 from fairway.fingerprint import of_bytes
@@ -24,7 +24,7 @@ def make_token(root: Path, name: str, *roles: str) -> str:
 
 def test_a_second_person_lets_it_go_live(tmp_path: Path) -> None:
     settings = SETTINGS.replace("[data]", 'risk = "high"\nowner = "risk@example.com"\n[data]')
-    root = write_project(tmp_path / "churn", settings=settings)
+    root = write_project(tmp_path / "churn", settings=settings + PATIENT)
     workspace = Workspace.find(root)
     ana = make_token(root, "ana", "scientist", "approver")  # the author; being an approver does not help
     bo, kim = make_token(root, "bo", "scientist"), make_token(root, "kim", "approver")
@@ -56,7 +56,7 @@ def test_a_second_person_lets_it_go_live(tmp_path: Path) -> None:
             assert (refused.code, says in refused.err) == (code, True), refused.err
             assert refused.out == "" and len(refused.err.splitlines()) == 1
         status, body = ask()
-        assert (status, body["code"]) == (503, "no_champion")
+        assert (status, body["code"]) == (404, "model_not_found")  # nothing was ever deployed
 
         approved = fairway(root, "answer", "review-1", "approve", *why, token=kim)
         assert approved.code == 0, approved.err

@@ -23,7 +23,6 @@ SERVE = """
 import sys
 from datetime import datetime
 from pathlib import Path
-from pathlib import Path
 from fairway.process.supervisor import serve
 from fairway.store.workspace import Workspace
 start = datetime.fromisoformat(sys.argv[2]) if len(sys.argv) > 2 else None
@@ -76,16 +75,18 @@ class Running:
 @contextlib.contextmanager
 def running(workspace: Workspace, *, virtual_clock: datetime | None = None) -> Iterator[Running]:
     served = Running(workspace, virtual_clock=virtual_clock)
+    code = 0
     try:
         yield served
     finally:
         if served.process.poll() is None:
             try:
-                served.stop()
+                code = served.stop()
             except subprocess.TimeoutExpired:
                 served.process.kill()
                 served.process.wait()
                 raise
+    assert code == 0, "the supervisor did not end well"
 
 
 def wait_until(condition: Callable[[], bool], within_s: float) -> bool:

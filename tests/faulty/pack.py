@@ -15,9 +15,9 @@ from fairway import fingerprint
 from fairway.checks.suite import CheckInput
 from fairway.contract.text import parse_contract, parse_settings
 from fairway.runtime import package
-from fairway.train import work
-from fairway.train.evaluate import BASE_RATE, Evaluation, base_rate, evaluate
-from fairway.train.targets import encode
+from fairway.training import work
+from fairway.training.evaluate import BASE_RATE, Evaluation, base_rate, evaluate
+from fairway.training.targets import encode
 
 
 @dataclass(frozen=True)

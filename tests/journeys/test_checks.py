@@ -17,7 +17,7 @@ from fairway.checks.gate import judge
 from fairway.checks.loaded import Loaded
 from fairway.checks.result import CheckResult
 from fairway.errors import FairwayError
-from fairway.train.trouble import sentence
+from fairway.training.trouble import sentence
 
 SLOW = [fault for fault in faults.FAULTS if fault.process]
 QUICK = [fault for fault in faults.FAULTS if not fault.process]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from fairway.errors import ModelCodeError
-from fairway.train.child import Limits, run_child
+from fairway.training.child import Limits, run_child
 
 PRELUDE = "import os, sys, time, signal, threading, subprocess\n"
 

@@ -16,7 +16,7 @@ LAYERS = [
     {"path"},
     {"rollout"},
     {"checks", "monitor"},
-    {"train", "registry"},
+    {"training", "registry"},
     {"runtime"},
     {"data"},
     {"store"},

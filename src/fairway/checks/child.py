@@ -20,7 +20,7 @@ from fairway.checks.loaded import Loaded
 from fairway.checks.result import CheckResult, failed
 from fairway.checks.subject import Material, Subject
 from fairway.contract.request import compile_request
-from fairway.train.trouble import sentence
+from fairway.training.trouble import sentence
 
 LOADING = "package-load"
 RESULTS, STACK, INPUT = "results.jsonl", "stack.txt", "input.json"

@@ -8,8 +8,8 @@ import polars as pl
 from fairway.checks.result import CheckResult, failed, passed, skipped, too_few, unknown
 from fairway.contract.columns import Contract
 from fairway.contract.settings import Settings
-from fairway.train.evaluate import BASE_RATE, CHAMPION, Comparison, Evaluation
-from fairway.train.metrics import METRICS
+from fairway.training.evaluate import BASE_RATE, CHAMPION, Comparison, Evaluation
+from fairway.training.metrics import METRICS
 
 FEW_ROWS = 50
 FEW_OF_A_CLASS = 10

@@ -10,7 +10,7 @@ from fairway.checks.judged import FEW_ROWS
 from fairway.checks.result import CheckResult, failed, passed, too_few
 from fairway.contract.columns import Contract
 from fairway.contract.settings import Settings
-from fairway.train.evaluate import Evaluation
+from fairway.training.evaluate import Evaluation
 
 Array = NDArray[Any]
 

@@ -10,8 +10,8 @@ from fairway.checks.subject import Events, Outputs
 from fairway.data import views
 from fairway.runtime.loader import load
 from fairway.runtime.runtimes import ObjectRuntime
-from fairway.train.targets import encode
-from fairway.train.work import fit
+from fairway.training.targets import encode
+from fairway.training.work import fit
 
 
 class Loaded:

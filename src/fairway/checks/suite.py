@@ -22,8 +22,8 @@ from fairway.contract.columns import Contract
 from fairway.contract.settings import Settings
 from fairway.errors import FairwayError, ModelCodeError
 from fairway.runtime import package
-from fairway.train.child import Child, Limits
-from fairway.train.evaluate import Evaluation
+from fairway.training.child import Child, Limits
+from fairway.training.evaluate import Evaluation
 
 ENTRY = "fairway.checks.child:run"
 WARM = ("fairway.checks.child", "sklearn.ensemble", "treelite")

@@ -19,7 +19,7 @@ from fairway.registry import show, versions
 from fairway.runtime import package
 from fairway.store.base import Row
 from fairway.store.workspace import Workspace
-from fairway.train.targets import encode
+from fairway.training.targets import encode
 
 
 @dataclass(frozen=True, kw_only=True)

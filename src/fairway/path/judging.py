@@ -21,10 +21,10 @@ from fairway.path.made import Judged, Made, Rows
 from fairway.path.split import newer_than_both
 from fairway.runtime import package
 from fairway.store.base import Row
-from fairway.train import simple, work
-from fairway.train.child import Child, limits_of, run_child
-from fairway.train.evaluate import BASE_RATE, base_rate, evaluate, row_losses
-from fairway.train.metrics import PRIMARY_LOSS
+from fairway.training import simple, work
+from fairway.training.child import Child, limits_of, run_child
+from fairway.training.evaluate import BASE_RATE, base_rate, evaluate, row_losses
+from fairway.training.metrics import PRIMARY_LOSS
 
 
 def evaluation(

@@ -14,12 +14,12 @@ from fairway.store.base import Row
 if TYPE_CHECKING:
     from fairway.data.snapshot import Snapshot
     from fairway.path.record import TrainResult
-    from fairway.train.evaluate import Evaluation
+    from fairway.training.evaluate import Evaluation
 
 
 def evaluation_from(value: Mapping[str, Any]) -> "Evaluation":
     """The inverse of `Evaluation.as_dict`."""
-    from fairway.train.evaluate import Evaluation  # SciPy; only judging needs it
+    from fairway.training.evaluate import Evaluation  # SciPy; only judging needs it
 
     return msgspec.convert(value, Evaluation)
 

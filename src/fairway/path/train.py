@@ -17,14 +17,14 @@ from fairway.path.steps import Say, Steps
 from fairway.runtime.closure import closure, packages
 from fairway.runtime.environment import environment
 from fairway.store import tokens
-from fairway.train.child import Child, limits_of
+from fairway.training.child import Child, limits_of
 
 if TYPE_CHECKING:
     from fairway.data.snapshot import Snapshot
 
 __all__ = ["TrainResult", "train"]
 
-WARM = ("numpy", "polars", "treelite.gtil", "fairway.train.work")
+WARM = ("numpy", "polars", "treelite.gtil", "fairway.training.work")
 
 
 def train(

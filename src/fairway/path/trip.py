@@ -29,9 +29,9 @@ from fairway.path.steps import Steps
 from fairway.registry import versions
 from fairway.runtime import package
 from fairway.store.base import Row
-from fairway.train import work
-from fairway.train.child import Child
-from fairway.train.targets import check_classes, encode
+from fairway.training import work
+from fairway.training.child import Child
+from fairway.training.targets import check_classes, encode
 
 
 class Trip:

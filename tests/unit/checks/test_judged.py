@@ -10,7 +10,7 @@ from fairway.checks.leaks import leak_suspect
 from fairway.checks.result import CheckResult, failed, passed, skipped, too_few, unknown
 from fairway.contract.columns import Column, Contract
 from fairway.contract.settings import Settings
-from fairway.train.evaluate import BASE_RATE, Evaluation, base_rate, evaluate
+from fairway.training.evaluate import BASE_RATE, Evaluation, base_rate, evaluate
 
 
 def settings(**more: object) -> Settings:

@@ -9,8 +9,8 @@ from sklearn import metrics as sk
 
 from fairway.stats import losses
 from fairway.stats.intervals import bootstrap_interval, paired_bootstrap
-from fairway.train import curves
-from fairway.train.evaluate import BASE_RATE, CHAMPION, base_rate, evaluate, row_losses
+from fairway.training import curves
+from fairway.training.evaluate import BASE_RATE, CHAMPION, base_rate, evaluate, row_losses
 
 
 def binary(n: int = 900, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

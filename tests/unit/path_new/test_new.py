@@ -19,7 +19,7 @@ from fairway.data.project import load_project
 from fairway.data.snapshot import snapshot
 from fairway.errors import DataError, UsageError
 from fairway.path.new import NewProject, example_rows, new, new_project
-from fairway.train.targets import encode
+from fairway.training.targets import encode
 
 TELCO = Path(__file__).resolve().parents[4] / "shared" / "data" / "telco-churn" / "telco.csv.gz"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ import pytest
 
 from fairway.path.charts import Axis, Line, hbars, lines, ticks
 from fairway.path.report import RunReport, html, markdown, verdict, write_report
-from fairway.train.evaluate import BASE_RATE, base_rate, evaluate
+from fairway.training.evaluate import BASE_RATE, base_rate, evaluate
 
 NASTY = '<script>alert("x")</script>'
 

@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from fairway.contract.settings import Task
 from fairway.stats.compare import flips, slice_report
 from fairway.stats.intervals import wilson
-from fairway.train import curves
-from fairway.train.metrics import (
+from fairway.training import curves
+from fairway.training.metrics import (
     METRICS,
     PRIMARY_LOSS,
     Z95,

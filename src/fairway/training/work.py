@@ -27,10 +27,10 @@ from fairway.runtime.package import HELDOUT_ROWS
 from fairway.runtime.proof import choose
 from fairway.runtime.runtimes import ObjectRuntime, Runtime
 from fairway.runtime.wire import wire_rows
-from fairway.train import simple
+from fairway.training import simple
 
-ENTRY = "fairway.train.work:features_and_train"
-PREDICT_ENTRY = "fairway.train.work:predict_package"
+ENTRY = "fairway.training.work:features_and_train"
+PREDICT_ENTRY = "fairway.training.work:predict_package"
 IMPORTANCE_ROWS = 1_000
 IMPORTANCE_S = 30.0  # more, and importance is said to be unknown
 PROGRESS = "progress.jsonl"

@@ -71,7 +71,7 @@ class Child:
             _MARK: self._mark,
         }
         # -P: without it the current folder would come first, and a project's `types.py` would end Python's own start.
-        command = [sys.executable, "-P", "-m", "fairway.train.child_main", str(self._folder), *warm]
+        command = [sys.executable, "-P", "-m", "fairway.training.child_main", str(self._folder), *warm]
         log.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,

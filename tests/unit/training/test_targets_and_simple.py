@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from fairway.contract.columns import Column
 from fairway.contract.settings import Settings
 from fairway.errors import DataError
-from fairway.train import simple
-from fairway.train.targets import check_classes, encode
+from fairway.training import simple
+from fairway.training.targets import check_classes, encode
 
 
 def settings(task, positive=None):

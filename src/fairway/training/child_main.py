@@ -31,7 +31,7 @@ def main() -> None:
     except BaseException as exc:  # whatever it is, SystemExit too: the run has failed, and the parent must learn why
         if os.getpid() != me:
             os._exit(1)  # a fork of project code that came back here is not us
-        from fairway.train.trouble import describe
+        from fairway.training.trouble import describe
 
         data = json.dumps(describe(exc))
     if os.getpid() != me:

@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from fairway.errors import ModelCodeError
-from fairway.train.trouble import describe, sentence
+from fairway.training.trouble import describe, sentence
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Project:
     folder = tmp_path_factory.mktemp("flights") / "late-flights"
     shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns(".demo", ".fairway"))
     subprocess.run([sys.executable, "prepare.py"], cwd=folder, check=True)
-    settings = (folder / "fairway.toml").read_text().replace('every = "14d"', 'every = "3d"')
+    settings = (folder / "fairway.toml").read_text().replace('every = "14d"', 'every = "6d"')
     (folder / "fairway.toml").write_text(settings)
     Workspace.create(folder)
     return load_project(folder)
@@ -49,10 +49,10 @@ def comparable(workspace: Workspace, endpoint: str) -> list[dict]:
 def test_backtest_equals_the_real_processes(project: Project, tmp_path: Path) -> None:
     rows = pl.read_parquet(project.root / "data" / "flights.parquet")
     end = rows.filter(pl.col("decide_at") >= START)["decide_at"].sort()[ROWS - 1] + timedelta(microseconds=1)
-    summary = run_backtest(project, start=START, end=end, retrain="3d")
+    summary = run_backtest(project, start=START, end=end, retrain="6d")
     embedded = Workspace.find(Path(summary["folder"]))
 
-    copy_project(project, tmp_path / "real", retrain="3d")
+    copy_project(project, tmp_path / "real", retrain="6d")
     real = Workspace.create(tmp_path / "real")
     command = [sys.executable, "-m", "fairway.cli.main"]
     serve = [*command, "serve", "--port", "0", "--console-port", "0", "--virtual-clock", START.isoformat()]

@@ -138,6 +138,8 @@ def say_step(line: "StepLine") -> None:
     name = short(line.id) if line.id.startswith("data-") else ""
     took = "as before" if line.cached else f"{line.seconds:.1f} s"
     progress(f"  {line.name:<10} {line.text[:60]:<60} {name:<11} {took:>9}".rstrip())
+    for note in line.notes:
+        progress(f"             {note}")
 
 
 def _note_failed(project: "Project", error: FairwayError) -> None:

@@ -17,6 +17,7 @@ __all__ = ["Checked", "Locate", "apply", "dtype_of", "schema"]
 
 Locate = Callable[[int], tuple[str, int]]
 _LISTED = 10
+_LIKE_AN_ID = 50  # rows; with fewer, whole numbers may differ by chance
 
 
 @dataclass(frozen=True)
@@ -88,8 +89,10 @@ def _column(raw: pl.Series, column: Column, where: Locate, flags: dict[str, int]
     if len(values) > 1 and column.role == "feature":
         if nulls.all():
             warnings.append(f"column {column.name} is null in every row")
-        elif values.n_unique() == 1:
+        elif (different := values.n_unique()) == 1:
             warnings.append(f"column {column.name} has the same value in every row")
+        elif different == len(values) >= _LIKE_AN_ID and column.type == "int":
+            warnings.append(f"column {column.name} has another value in every row, like an id: there is nothing to learn")
     return values
 
 

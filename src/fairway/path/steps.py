@@ -2,7 +2,7 @@
 
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,13 +19,17 @@ KEPT = 24  # folders of step results; older ones are computed again when they ar
 
 @dataclass(frozen=True)
 class StepLine:
-    """One line of progress. cached: its result of an earlier run was taken. id: what it made, "data-16320c"."""
+    """One line of progress. cached: its result of an earlier run was taken. id: what it made, "data-16320c".
+
+    notes: sentences about what was noticed on the way and stopped nothing.
+    """
 
     name: str
     text: str
     seconds: float
     cached: bool = False
     id: str = ""
+    notes: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """JSON form."""
@@ -47,8 +51,10 @@ class Steps:
         self.lines: list[StepLine] = []
         self.keys: dict[str, str] = {}
 
-    def say(self, name: str, text: str, seconds: float, *, cached: bool = False, id: str = "") -> None:
-        line = StepLine(name, text, round(seconds, 3), cached, id)
+    def say(
+        self, name: str, text: str, seconds: float, *, cached: bool = False, id: str = "", notes: Sequence[str] = ()
+    ) -> None:
+        line = StepLine(name, text, round(seconds, 3), cached, id, tuple(notes))
         self.lines.append(line)
         self._say(line)
 

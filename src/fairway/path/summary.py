@@ -52,6 +52,8 @@ def details(
         "rows": {"train": n_train, "heldout": n_test, "split": how},
         "importance": dict(importance),
         "nulls": nulls,
+        "noticed": noticed(taken),
+        "counts": dict(taken.counts),
         "origin": taken.origin,
         "champion": champion,
         "unknown": unknown,
@@ -62,6 +64,19 @@ def details(
         },
         "environment": {"python": env["python"], "digest": env["digest"], "locks": env["locks"]},
     }
+
+
+def noticed(taken: "Snapshot") -> list[str]:
+    """What was repaired, left out or odd in the table, and refused nothing: sentences."""
+    says = {
+        "unseen": "are none of the declared values and became null",
+        "out_of_seen": "are outside of what was seen when the contract was written",
+    }
+    said = list(taken.warnings)
+    for flag, rows in taken.flags.items():
+        kind, _, column = flag.partition(":")
+        said.append(f"column {column}: {rows:,} values {says[kind]}")
+    return said
 
 
 def report(
@@ -96,6 +111,7 @@ def report(
                 "training rows": f"{rows['train']:,}",
                 "held-out rows": f"{rows['heldout']:,}",
                 "held back": rows["split"],
+                **({"noticed": "; ".join(facts["noticed"])} if facts.get("noticed") else {}),
             },
             columns=columns,
             importance=sorted(facts["importance"].items(), key=lambda item: -item[1]),

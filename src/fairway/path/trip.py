@@ -67,7 +67,10 @@ class Trip:
         if classes:
             check_classes(y, part.test, classes, target.name)
         reviewed = "reviewed" if self.contract.reviewed else "not reviewed yet"
-        self.steps.say("contract", f"0 rows refused; {reviewed}", clock.elapsed() - begun, id=self.contract.version)
+        self.steps.say(
+            "contract", f"0 rows refused; {reviewed}", clock.elapsed() - begun, id=self.contract.version,
+            notes=summary.noticed(taken),
+        )  # fmt: skip
         events = {name: source_events(self.project, name, now=self.record.started) for name in self.settings.sources}
         self.settled = self._is_settled(taken, events)
         rows = Rows(

@@ -54,7 +54,7 @@ def earlier(project: Project, steps: Steps, found: str | None, record: Record) -
     if known is None or known.artifact not in project.workspace.blobs or not Path(value["report"]).is_file():
         return None
     for line in value["steps"]:
-        steps.say(line["name"], line["text"], 0.0, cached=True, id=line["id"])
+        steps.say(line["name"], line["text"], 0.0, cached=True, id=line["id"], notes=line.get("notes", ()))
     result = replace(
         read_result(value), run=record.run, new=False, version=int(known.version), verdict=known.verdict,
         steps=tuple(steps.lines), seconds=record.seconds,
@@ -76,7 +76,7 @@ def read_result(value: Mapping[str, Any]) -> TrainResult:
     return TrainResult(
         **{k: v for k, v in value.items() if k not in ("checks", "steps", "report")},
         checks=tuple(CheckResult.from_dict(check) for check in value["checks"]),
-        steps=tuple(StepLine(**line) for line in value["steps"]),
+        steps=tuple(StepLine(**{**line, "notes": tuple(line.get("notes", ()))}) for line in value["steps"]),
         report=Path(value["report"]),
     )
 

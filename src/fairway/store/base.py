@@ -1,6 +1,7 @@
 """The store: transactions over the tables, sequences and formats. SQL itself stands beside the code that needs it."""
 
 import json
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -28,6 +29,7 @@ class Store:
         """Open, creating the tables where there are none. Raises: StoreError if the store is newer or unreadable."""
         self.url, self.workspace = url, workspace
         self._engine = make_engine(url)
+        weakref.finalize(self, self._engine.dispose)  # a store that nobody holds any more closes its connections
         try:
             self._prepare()
         except exc.DBAPIError as error:

@@ -165,6 +165,7 @@ def run(found: Json) -> list[str]:
         ],
         indent="  ", right=[2],
     )  # fmt: skip
+    lines += [f"  noticed    {note}" for step in found["steps"] for note in step.get("notes", ())]
     if found["status"] == "done":
         lines.append(f"  Report: {found['folder']}/report.html")
     return lines

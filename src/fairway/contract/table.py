@@ -92,7 +92,7 @@ def _column(raw: pl.Series, column: Column, where: Locate, flags: dict[str, int]
         elif (different := values.n_unique()) == 1:
             warnings.append(f"column {column.name} has the same value in every row")
         elif different == len(values) >= _LIKE_AN_ID and column.type == "int":
-            warnings.append(f"column {column.name} has another value in every row, like an id: there is nothing to learn")
+            warnings.append(f"column {column.name} has another value in every row, like an id; is it one?")
     return values
 
 

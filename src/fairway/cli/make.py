@@ -181,6 +181,8 @@ def trained(result: "TrainResult") -> list[str]:
     return lines
 
 
+LOSSES = ("mae", "rmse", "brier", "log_loss")  # the lower, the better
+_SAID = {"better": "better", "worse": "worse", "neither": "no difference shown"}
 SHOWN = {"binary": ("auc", "accuracy"), "multiclass": ("accuracy", "log_loss"), "regression": ("mae", "r2")}
 
 
@@ -205,8 +207,18 @@ def _difference(rival: dict[str, Any], metric: str) -> str:
     found = rival["differences"].get(metric) or {}
     if found.get("value") is None or found.get("low") is None:
         return ""
-    said = {"better": "better", "worse": "worse", "neither": "no difference shown"}[rival["shown"]]
-    return f"{said}: {metric_name(metric)} differs by {found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
+    toward = -1 if metric in LOSSES else 1
+    low, high = sorted((toward * found["low"], toward * found["high"]))
+    shown = "better" if low > 0 else "worse" if high < 0 else "neither"
+    text = f"{_SAID[shown]}: {metric_name(metric)} differs by {_span(found)}"
+    loss = rival["loss"]
+    if shown != rival["shown"] and loss != metric:  # the two can disagree, and the gate goes by the loss
+        text += f"; {_SAID[rival['shown']]} in {metric_name(loss)}: {_span(rival['loss_difference'])}"
+    return text
+
+
+def _span(found: dict[str, Any]) -> str:
+    return f"{found['value']:.3f} ({found['low']:.3f} to {found['high']:.3f})"
 
 
 def runtime(result: "TrainResult") -> str:

@@ -1,6 +1,6 @@
 """Faults under load: gateways and worker killed with -9, and hot swaps. What clients received against the log.
 
-.venv/bin/python bench/bench_faults.py            20 kills each, 200 swaps, about two minutes
+.venv/bin/python bench/bench_faults.py            20 kills each, 200 swaps, about four minutes
 .venv/bin/python bench/bench_faults.py --smoke    2 kills each, 10 swaps
 """
 

@@ -68,7 +68,7 @@ def train(
             trip = Trip(project, record, steps, actor=who, seed=seed, stack=stack, child=child, register=register)
             result = trip.go(code, code_key, env, data)
             if trip.settled:
-                unchanged.keep(steps, found, result, as_of=trip.as_of)
+                unchanged.keep(project, steps, found, result, as_of=trip.as_of)
             return result
         except BaseException as exc:
             record.fail(exc)

@@ -36,19 +36,20 @@ def key(project: Project, steps: Steps, *, code: str, environment: str, seed: in
         if not files or not all(file.is_file() for file in files):
             return None
         hashes[source] = {str(file.relative_to(path.parent)): fingerprint.of_file(file) for file in files}
-    champion = versions.champion(project.workspace.store, settings.name)
     return steps.key(
         NAME, code=code, environment=environment, seed=seed, settings=as_dict(settings), files=hashes,
-        contract=dump_contract(project.contract), champion=champion.artifact if champion else None,
+        contract=dump_contract(project.contract),
     )  # fmt: skip
 
 
 def earlier(project: Project, steps: Steps, found: str | None, record: Record) -> TrainResult | None:
     """What an earlier run with this fingerprint came to, when nothing else could have changed it since."""
     stored = steps.result(found) if found is not None else None
-    if stored is None or clock.iso(record.started) < stored["as_of"] or not _log_is_empty(project):
+    if stored is None or clock.iso(record.started) < stored["as_of"] or not _nothing_to_learn(project):
         return None
     value = stored["result"]
+    if _champion(project) not in (stored["champion"], value["artifact"]):
+        return None  # there is another one to compare with; that it became champion itself changes nothing
     store = project.workspace.store
     known = versions.same(store, model=value["model"], artifact=value["artifact"], dataset=value["dataset"])
     if known is None or known.artifact not in project.workspace.blobs or not Path(value["report"]).is_file():
@@ -65,10 +66,15 @@ def earlier(project: Project, steps: Steps, found: str | None, record: Record) -
     return result
 
 
-def keep(steps: Steps, found: str | None, result: TrainResult, *, as_of: str) -> None:
+def keep(project: Project, steps: Steps, found: str | None, result: TrainResult, *, as_of: str) -> None:
     """Remember what this run came to. Only for runs whose data no passing of time will change."""
     if found is not None:
-        steps.keep(NAME, found, {"result": result.as_dict(), "as_of": as_of})
+        steps.keep(NAME, found, {"result": result.as_dict(), "as_of": as_of, "champion": _champion(project)})
+
+
+def _champion(project: Project) -> str | None:
+    row = versions.champion(project.workspace.store, project.settings.name)
+    return None if row is None else str(row.artifact)
 
 
 def read_result(value: Mapping[str, Any]) -> TrainResult:
@@ -81,15 +87,18 @@ def read_result(value: Mapping[str, Any]) -> TrainResult:
     )
 
 
-def _log_is_empty(project: Project) -> bool:
-    """No prediction of this model and no source event was ever logged, so the files are all there is to learn from."""
+def _nothing_to_learn(project: Project) -> bool:
+    """No label of this model and no source event ever came, so the files are all there is to learn from."""
     store, predictions, files = project.workspace.store, schema.prediction, schema.log_file
     with store.read() as tx:
         logged = tx.execute(
             sa.select(predictions.c.prediction)
-            .where(predictions.c.workspace == store.workspace, predictions.c.model == project.settings.name)
+            .where(
+                predictions.c.workspace == store.workspace, predictions.c.model == project.settings.name,
+                predictions.c.label_at.is_not(None),
+            )
             .limit(1)
-        ).first()
+        ).first()  # fmt: skip
         events = tx.execute(
             sa.select(files.c.blob).where(files.c.workspace == store.workspace, files.c.kind == "source").limit(1)
         ).first()

@@ -101,6 +101,9 @@ def test_repairs_and_odd_columns_are_said() -> None:
     assert column([1.0, float("nan")], type="float", nulls=True)[2] == ("column x: 1 NaN became null",)
     assert column([None, None], type="int", nulls=True)[2] == ("column x is null in every row",)
     assert column([1, 1], type="int")[2] == ("column x has the same value in every row",)
+    ids = ("column x has another value in every row, like an id; is it one?",)
+    assert column(list(range(50)), type="int")[2] == ids
+    assert column(list(range(49)), type="int")[2] == column([0.5 * i for i in range(50)], type="float")[2] == ()
     assert "exist twice" in column(["2014-10-26 02:30:00", "2014-10-27"], type="datetime", zone="Europe/Madrid")[2][0]
 
 

@@ -43,6 +43,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"[{time.perf_counter() - began:5.1f} s] {text}", flush=True)
 
+    end = START + timedelta(days=options.days)
     prepare.main()
     project = make_project(options.folder)
     server = subprocess.Popen(
@@ -58,7 +59,7 @@ def main() -> int:
         run(project, "train")
         say("trained on January to April; deploying over HTTP")
         run(project, "deploy")
-        history = later(START, START + timedelta(days=options.days), shuffle=fault == "labels_shuffled")
+        history = later(START, end, shuffle=fault == "labels_shuffled")
         say(f"replaying {options.days} days{': outcomes go to the wrong flights' if fault else ''}")
         told: set[str] = set()
 
@@ -68,7 +69,7 @@ def main() -> int:
                 tell_news(project, told, say)
 
         with target:
-            replay(target, history, start=START, end=START + timedelta(days=options.days), say=progress)
+            replay(target, history, start=START, end=end, say=progress)
         say("replayed")
         tell_news(project, told, say)
         for command in (
@@ -83,7 +84,11 @@ def main() -> int:
         print(
             f"\nLook at it:  cd {os.path.relpath(project)}  then  fairway status, fairway show rollout-2\n"
             f"Pages: {target.console_url} (token in .fairway/token)"
-            + ("   up until Ctrl-C" if options.keep else "   start again with: fairway serve")
+            + (
+                "   up until Ctrl-C"
+                if options.keep
+                else f"   start again with: fairway serve --virtual-clock {end:%Y-%m-%dT%H:%MZ}"
+            )
         )
         if options.keep:
             server.wait()

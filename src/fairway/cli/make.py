@@ -137,7 +137,7 @@ def say_step(line: "StepLine") -> None:
     """ "  snapshot   7,043 rows, 21 columns      data-16320c   0.1 s" """
     name = short(line.id) if line.id.startswith("data-") else ""
     took = "as before" if line.cached else f"{line.seconds:.1f} s"
-    progress(f"  {line.name:<10} {line.text[:60]:<60} {name:<11} {took:>9}".rstrip())
+    progress(f"  {line.name:<10} {line.text:<70} {name:<11} {took:>9}".rstrip())
     for note in line.notes:
         progress(f"             {note}")
 

@@ -5,15 +5,16 @@ from typing import Any
 
 from fairway import clock
 from fairway.cli.terminal import table
+from fairway.web import evidence
 from fairway.web.words import (
     VERDICTS,
     ago,
     count,
     estimates,
-    evidence,
     live_metric,
     local,
     number,
+    person,
     plain,
     shares,
     short,
@@ -121,7 +122,7 @@ def model(found: Json) -> list[str]:
 def version(found: Json) -> list[str]:
     lines = [
         f"{found['model']}@{found['version']}   {VERDICTS.get(found['verdict'], found['verdict'])}",
-        f"  made       {local(found['created_at'])} by {found['author']}, {found['run']}",
+        f"  made       {local(found['created_at'])} by {found['author']} in {found['run']}",
         f"  from       {short(found['dataset'] or '-')}, {found['contract']}, artifact {found['artifact'][:12]}",
     ]
     if found["trained_until"]:
@@ -211,23 +212,24 @@ def rollout(found: Json) -> list[str]:
 
 def decision_lines(decision: Json) -> list[str]:
     """One look's decision, its rule and each test with its figures."""
-    lines = [f"  {decision['decision']:<10} {decision['rule']}: {decision['text']}"]
-    rows = []
-    for check in decision["checks"]:
-        if "log_e" not in check and "effect" not in check:
-            continue
-        low, high = check.get("low"), check.get("high")
-        span = f"{plain(low)} to {plain(high)}" if low is not None and high is not None else ""
-        said = "fired" if check.get("fired") else "passed" if check.get("passed") else ""
-        known = f"evidence {evidence(check)}" if "log_e" in check else f"effect {plain(check.get('effect'))}"
-        rows.append([check["name"], known, span, said])
-    return lines + table(rows, indent="    ")
+    lines = [f"  {decision['decision']:<10} {decision['text']}"]
+    rows = [["TEST", "EVIDENCE", "FOUND", "INTERVAL", ""]]
+    rows += [[test.name, test.evidence, test.found, test.interval, test.said]
+             for test in evidence.tests(decision.get("checks") or ())]  # fmt: skip
+    return lines + (["", *table(rows, indent="  ")] if len(rows) > 1 else [])
 
 
-def recomputed(found: Json, again: Any) -> list[str]:
-    again = again if isinstance(again, Mapping) else {"result": again}
-    lines = [f"{found['rollout']}: decided again from its stored sums"]
-    return lines + fields(dict(again))
+def recomputed(found: Json, again: Json) -> list[str]:
+    """A look decided again, its evidence beside the stored one: equal, or what differs."""
+    rows = evidence.again(again["stored"], again["computed"])
+    said = "equal" if again["equal"] else "NOT equal"
+    lines = [f"{found['rollout']}: look {again['look']} decided again from its stored sums: {said}", ""]
+    shown = [["", "STORED", "COMPUTED", ""]]
+    shown += [[what, one, two, "" if equal else "differs"] for what, one, two, equal in rows]
+    lines += [*table(shown, indent="  ", right=[1, 2]), "", f"  {again['stored']['text']}"]
+    if again["stored"]["text"] != again["computed"]["text"]:
+        lines.append(f"  now: {again['computed']['text']}")
+    return lines
 
 
 def prediction_rows(found: Json, rows: Sequence[Json]) -> list[str]:
@@ -259,11 +261,11 @@ def alarm(found: Json) -> list[str]:
     ended = f"closed {local(found['closed_at'])}" if found["closed_at"] else "open"
     lines = [
         f"{found['alarm']}   {found['model']}   {found['severity']}: {found['kind']} of {found['subject']}   {ended}",
-        f"  opened     {local(found['opened_at'])}",
-        *fields({"found": found["evidence"]}),
+        f"  {'opened':<11} {local(found['opened_at'])}",
     ]
+    lines += [f"  {name:<11} {text}" for name, text in evidence.alarm_facts(found)]
     if found["action"]:
-        lines += fields({"action": found["action"]})
+        lines.append(f"  {'done':<11} {evidence.done(found['action'])}")
     return lines
 
 
@@ -273,8 +275,12 @@ def review(found: Json) -> list[str]:
     lines = [
         f"{found['review']}   {found['model']}: {found['question']}   for {found['assignee']}   {state}",
         f"  about      {found['subject']}, asked {local(found['opened_at'])}",
-        *fields({"found": found["evidence"]}),
     ]
+    facts = dict(found["evidence"])
+    looked = evidence.tests(facts.pop("checks", None) or ())
+    lines += fields(facts)
+    if looked:
+        lines += ["", *table([[t.name, t.evidence, t.found, t.interval, t.said] for t in looked], indent="  "), ""]
     if found["answer"]:
         lines.append(f"  answer     {found['answer']} by {found['answered_by']}, {local(found['answered_at'])}")
         if found["why"]:
@@ -307,7 +313,7 @@ LISTS: dict[str, tuple[list[str], Callable[[Json], list[str]]]] = {
     "versions": (
         ["VERSION", "VERDICT", "METRICS", "DATA", "MADE", "BY"],
         lambda v: [f"{v['model']}@{v['version']}", v["verdict"], metrics_short(v["metrics"]),
-                   short(v["dataset"] or "-"), local(v["created_at"]), v["author"]],
+                   short(v["dataset"] or "-"), local(v["created_at"]), person(v["author"])],
     ),
     "datasets": (
         ["DATASET", "ROWS", "MADE"],

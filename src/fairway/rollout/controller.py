@@ -242,7 +242,7 @@ def _act(store: Store, tx: Connection, row: Row, plan: Plan, verdict: Verdict, n
         moves.save(store, tx, row, state=state)
         moves.roll_back(store, tx, row, actor=ACTOR, now=now, why=verdict.text, decision=decision)
     elif verdict.decision is Decision.PROMOTE and row.phase == Phase.GUARDING:
-        moves.end_guard(store, tx, row, state, now)
+        moves.end_guard(store, tx, row, decision, state=state, now=now)
     elif verdict.decision is Decision.PROMOTE:
         moves.save(store, tx, row, state=state)
         moves.promote(store, tx, row, state=state, actor=ACTOR, now=now, why=verdict.text, decision=decision)

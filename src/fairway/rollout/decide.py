@@ -249,8 +249,8 @@ def _shift(plan: Plan, sums: Sequence[Sum]) -> dict[str, Any] | None:
     return {
         "name": "score", "fired": fired, "n": int(s.W), "effect": effect, "low": _finite(low), "high": _finite(high),
         "margin": plan.score_margin,
-        "text": f"the mean prediction moved by {effect or 0.0:+.4g}, more than 10 % of the champion's; a better model "
-        "may do that",
+        "text": f"the mean prediction moved by {effect or 0.0:+.4g}"
+        + (", more than 10 % of the champion's; a better model may do that" if fired else ""),
     }  # fmt: skip
 
 
@@ -285,8 +285,8 @@ def _primary(plan: Plan, sums: Sequence[Sum]) -> dict[str, Any]:
     return {
         "name": "primary", "fired": False, "passed": passed, "log_e": log_e, "bar": bar, "n": n, "effect": effect,
         "low": low, "high": high, "margin": plan.margin, "season_seen": seen >= plan.season_s,
-        "text": f"{plan.loss}: {-(effect or 0.0):+.4g} against the champion on {n:,} labelled predictions, not worse "
-        f"by more than {plan.margin:g}",
+        "text": f"{plan.loss}: {-(effect or 0.0):+.4g} against the champion on {n:,} labelled predictions"
+        + (f": not worse by more than {plan.margin:g}" if passed else f"; {plan.margin:g} would be too much"),
     }  # fmt: skip
 
 

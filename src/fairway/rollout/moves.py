@@ -72,12 +72,14 @@ def promote(
     return epoch
 
 
-def end_guard(store: Store, tx: Connection, row: Row, state: dict[str, Any], now: datetime) -> None:
+def end_guard(
+    store: Store, tx: Connection, row: Row, decision: dict[str, Any], *, state: dict[str, Any], now: datetime
+) -> None:
+    """The guard time is over. decision: of the look that ended it; what promoted the version before that stays."""
     traffic.change(
         store, tx, row.endpoint, actor=ACTOR, action="rollout.guard_over", now=now, rollout=None, shadows=[]
     )  # fmt: skip
-    decision = row.decision or {"decision": "promote", "rule": "guard", "text": "no harm shown in the guard time"}
-    save(store, tx, row, phase=Phase.PROMOTED, ended_at=now, state=state, decision=decision)
+    save(store, tx, row, phase=Phase.PROMOTED, ended_at=now, state=state, decision=row.decision or decision)
 
 
 def roll_back(

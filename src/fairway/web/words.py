@@ -41,6 +41,15 @@ def short(name: str) -> str:
     return name[:11] if name.startswith("data-") else name
 
 
+def person(name: str | None) -> str:
+    """Who, in a list: an address without its host.
+
+    >>> person("ana@example.com"), person("fairway"), person(None)
+    ('ana', 'fairway', '-')
+    """
+    return (name or "-").partition("@")[0] or "-"
+
+
 def length(span: timedelta) -> str:
     """A duration in one unit, as a person says it.
 

@@ -28,7 +28,7 @@ from fairway.store.jobs import Claim
 from fairway.store.workspace import Workspace
 
 ROUND_S = 0.5
-MAX_FOLD_BYTES = 4 * 1024 * 1024  # in one transaction: a rollback must not wait long for the writer's place
+MAX_FOLD_BYTES = 2 * 1024 * 1024  # in one transaction: a rollback must not wait long for the writer's place
 MAX_ROUNDS = 1000  # of one settle: more means that something changes for ever
 _RENEW_S = 10.0
 _STOP_S = 15.0

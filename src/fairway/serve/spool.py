@@ -20,7 +20,7 @@ from fairway.data import segment
 from fairway.data.segment import Columns, Record
 from fairway.errors import RequestError, StoreError
 
-MAX_BYTES = 16 * 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024  # its fold holds the store's one writer, for which a rollback would wait
 
 log = logging.getLogger(__name__)
 

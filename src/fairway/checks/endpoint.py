@@ -104,7 +104,8 @@ def _heldout(call: Call, path: str, manifest: Manifest, stored: Mapping[str, Any
             say = f"held-out row {row} gets {got[worst].tolist()} over HTTP and {wanted[worst].tolist()} offline"
             return failed(name, say, row=stored["rows"][row], got=got[worst].tolist(), wanted=wanted[worst].tolist())
         largest = max(largest, float(apart[worst]))
-    say = f"{n} held-out rows over HTTP equal the offline predictions (largest difference {largest:.0e})"
+    exact = "exactly" if largest == 0.0 else f"largest difference {largest:.0e}"
+    say = f"{n} held-out rows over HTTP equal the offline predictions ({exact})"
     return passed(name, say, rows=n, largest=largest)
 
 

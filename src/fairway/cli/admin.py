@@ -25,8 +25,13 @@ for _verb in LATER:
 
 @token.command("create")
 def token_create(
-    name: Annotated[str, typer.Argument(help="Who it is for, for example kim@example.com.")],
-    role: Annotated[list[str], typer.Option("--role", help="viewer, scientist, approver, admin, predict, feedback.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who it is for, for example kim@example.com.")],
+    role: Annotated[
+        list[str],
+        typer.Option(
+            "--role", metavar="ROLE", help="Repeatable: viewer, scientist, approver, admin, predict, feedback."
+        ),
+    ],
     expires: Annotated[str | None, typer.Option("--expires", metavar="30d", help="When it ends.")] = None,
     json: JsonFlag = False,
     dry_run: DryFlag = False,
@@ -98,7 +103,10 @@ def audit_verify(json: JsonFlag = False) -> None:
 
 @app.command("doctor")
 def doctor(json: JsonFlag = False) -> None:
-    """Look at the parts: databases, the store, every blob against its hash, the audit chain."""
+    """Look whether the parts are whole.
+
+    The databases, the store, every blob against its hash, the audit chain.
+    """
     import sqlite3
 
     import apsw

@@ -12,8 +12,8 @@ _SETTINGS = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 VERBS = {
     "score": "Predictions for a whole table",
-    "import": "A model from MLflow, a file or a running URL",
-    "export": "All of a model, to use without fairway",
+    "import": "A model from elsewhere",
+    "export": "All of a model to take away",
 }
 
 

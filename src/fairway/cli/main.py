@@ -117,7 +117,13 @@ def call(argv: list[str]) -> int:
     except Exception as error:
         if hasattr(error, "format_message") and hasattr(error, "exit_code"):  # the parser's: a wrong option or argument
             message = str(error.format_message())
-            _report(_lower_first(message.rstrip(".")), "usage", None, argv, trace=debug)
+            _report(
+                message if message.startswith("Usage:") else _lower_first(message.rstrip(".")),
+                "usage",
+                None,
+                argv,
+                trace=debug,
+            )
             return 2
         _report(
             f"our failure: {type(error).__name__}: {error}. What was there before stays; see more with --debug",

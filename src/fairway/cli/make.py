@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fairway.path.steps import StepLine
     from fairway.path.train import TrainResult
 
-Thing = Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default this project.")]
+Thing = Annotated[str | None, typer.Argument(metavar="MODEL", help="By default this project.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -31,13 +31,17 @@ def register(app: typer.Typer) -> None:
 
 
 def new(
-    name: Annotated[str, typer.Argument(help="The model's name; a folder of this name is made.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name; a folder of this name is made.")],
     data: Annotated[str, typer.Option("--data", metavar="TABLE", help="A CSV or Parquet file, or a folder of them.")],
     target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="What is to be predicted.")],
     at: Annotated[str | None, typer.Option("--at", metavar="COLUMN", help="When a prediction is asked.")] = None,
     entity: Annotated[str | None, typer.Option("--entity", metavar="COLUMN", help="What a row is about.")] = None,
-    task: Annotated[str | None, typer.Option("--task", help="binary, multiclass or regression.")] = None,
-    positive: Annotated[str | None, typer.Option("--positive", help="The class that is looked for.")] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", metavar="TASK", help="binary, multiclass or regression.")
+    ] = None,
+    positive: Annotated[
+        str | None, typer.Option("--positive", metavar="CLASS", help="The class that is looked for.")
+    ] = None,
     label_delay: Annotated[
         str | None, typer.Option("--label-delay", metavar="30d", help="Until the true answer is known, or unknown.")
     ] = None,
@@ -45,7 +49,7 @@ def new(
     json: JsonFlag = False,
     dry_run: DryFlag = False,
 ) -> None:
-    """A project from your table: every decision is said, every guess is marked."""
+    """A project from your table. Every decision is said, every guess is marked."""
     import tempfile
     from contextlib import ExitStack
 
@@ -69,13 +73,11 @@ def new(
 
 
 def check(
-    thing: Annotated[
-        str | None, typer.Argument(metavar="[MODEL[@N]]", help="By default this project as it is.")
-    ] = None,
+    thing: Annotated[str | None, typer.Argument(metavar="MODEL[@N]", help="By default this project as it is.")] = None,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="Just this check; repeatable.")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of everything that is drawn.")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of everything that is drawn.")] = 0,
     json: JsonFlag = False,
 ) -> None:
     """Data, code and gate; registers nothing. Of a version: its checks once more."""
@@ -113,7 +115,9 @@ def check(
 
 def train(
     thing: Thing = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split's draws, the training and the checks.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, metavar="N", help="Of the split's draws, the training and the checks.")
+    ] = 0,
     json: JsonFlag = False,
 ) -> None:
     """From data to a tested version. Never changes traffic."""
@@ -137,7 +141,7 @@ def say_step(line: "StepLine") -> None:
     """ "  snapshot   7,043 rows, 21 columns      data-16320c   0.1 s" """
     name = short(line.id) if line.id.startswith("data-") else ""
     took = "as before" if line.cached else f"{line.seconds:.1f} s"
-    progress(f"  {line.name:<10} {line.text:<70} {name:<11} {took:>9}".rstrip())
+    progress(f"  {line.name:<10} {line.text:<66} {name:<11} {took:>9}".rstrip())
     for note in line.notes:
         progress(f"             {note}")
 
@@ -248,8 +252,10 @@ def shortest(path: Path) -> str:
 
 
 def diff(
-    one: Annotated[str, typer.Argument(help="A version, run or dataset: churn@1, run-7f3a, data-16320c.")],
-    other: Annotated[str, typer.Argument(help="Another of the same kind.")],
+    one: Annotated[
+        str, typer.Argument(metavar="ONE", help="A version, run or dataset: churn@1, run-7f3a, data-16320c.")
+    ],
+    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another of the same kind.")],
     json: JsonFlag = False,
 ) -> None:
     """What differs between two versions, runs or datasets."""

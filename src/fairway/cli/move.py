@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 _LOOK_S = 1.0
 NOTHING_SERVES = "Nothing serves this workspace, so there is no traffic to move. Start it with: fairway serve"
 
-Thing = Annotated[str | None, typer.Argument(metavar="[MODEL[@N]]", help="By default this project's newest version.")]
+Thing = Annotated[str | None, typer.Argument(metavar="MODEL[@N]", help="By default this project's newest version.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -242,7 +242,7 @@ def _watch(workspace: "Workspace", rollout: str, *, json: bool) -> None:
 
 
 def rollback(
-    thing: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="A model or its rollout.")] = None,
+    thing: Annotated[str | None, typer.Argument(metavar="MODEL", help="A model or its rollout.")] = None,
     why: WhyOption = None,
     json: JsonFlag = False,
     dry_run: DryFlag = False,
@@ -288,8 +288,10 @@ def rollback_lines(moved: dict[str, Any]) -> list[str]:
 
 
 def answer(
-    review: Annotated[str, typer.Argument(help="For example review-31.")],
-    choice: Annotated[str, typer.Argument(help="One of the review's choices: approve, retrain, keep ...")],
+    review: Annotated[str, typer.Argument(metavar="REVIEW", help="For example review-31.")],
+    choice: Annotated[
+        str, typer.Argument(metavar="CHOICE", help="One of the review's choices: approve, retrain, keep ...")
+    ],
     why: WhyOption = None,
     json: JsonFlag = False,
     dry_run: DryFlag = False,

@@ -9,6 +9,7 @@ from fairway.web import evidence
 from fairway.web.words import (
     VERDICTS,
     ago,
+    alone,
     count,
     estimates,
     live_metric,
@@ -200,6 +201,8 @@ def rollout(found: Json) -> list[str]:
     if found["shares"]:
         lines.append(f"  shares     {shares({'shares': found['shares'], 'shadows': []})}")
     rows = [["", champion, f"@{found['challenger']}"], *(list(row) for row in sums_rows(found["totals"]))]
+    if not found["champion"]:  # a first version: nothing stands beside it
+        rows = [[alone(name), theirs] for name, _, theirs in rows]
     if len(rows) > 1:
         lines += ["", *table(rows, indent="  ", right=[1, 2])]
     decision = found["decision"] or (found["looks"][-1]["decision"] if found["looks"] else None)
@@ -226,9 +229,32 @@ def recomputed(found: Json, again: Json) -> list[str]:
     lines = [f"{found['rollout']}: look {again['look']} decided again from its stored sums: {said}", ""]
     shown = [["", "STORED", "COMPUTED", ""]]
     shown += [[what, one, two, "" if equal else "differs"] for what, one, two, equal in rows]
-    lines += [*table(shown, indent="  ", right=[1, 2]), "", f"  {again['stored']['text']}"]
-    if again["stored"]["text"] != again["computed"]["text"]:
-        lines.append(f"  now: {again['computed']['text']}")
+    lines += [*table(shown, indent="  ", right=[1, 2]), "", f"  {again['computed']['text']}"]
+    return lines
+
+
+def prediction(found: Json) -> list[str]:
+    """One row of one request: who answered what, what turned out to be true, and what it was asked with."""
+    answers = found.get("answers") or {}
+    lines = [
+        f"{found['prediction']}   {found['model']}   asked {local(clock.iso(found['at']))}",
+        f"  {'request':<10} {found['request_id']}, row {found['row']}"
+        + (f", {found['entity']}" if found.get("entity") else ""),
+        f"  {'assigned':<10} @{found['arm']}, share {plain(found['propensity'])}"
+        + (f", {found['rollout']}" if found.get("rollout") else ""),
+    ]
+    for version, answer in answers.items():
+        said = plain(answer["output"]) if answer.get("status") == "ok" else str(answer.get("status"))
+        lines.append(f"  {answer.get('role', 'answer'):<10} @{version}: {said}   {plain(answer.get('latency_ms'))} ms")
+    known = (
+        f"{found['label']}, since {local(clock.iso(found['label_at']))}" if found.get("label_at") else "not known yet"
+    )
+    lines.append(f"  {'label':<10} {known}")
+    if found.get("flags"):
+        lines.append(f"  {'flags':<10} {plain(found['flags'])}")
+    for name in ("inputs", "looked_up"):
+        if found.get(name):
+            lines += fields({name: found[name]})
     return lines
 
 
@@ -261,11 +287,11 @@ def alarm(found: Json) -> list[str]:
     ended = f"closed {local(found['closed_at'])}" if found["closed_at"] else "open"
     lines = [
         f"{found['alarm']}   {found['model']}   {found['severity']}: {found['kind']} of {found['subject']}   {ended}",
-        f"  {'opened':<11} {local(found['opened_at'])}",
+        f"  {'opened':<12} {local(found['opened_at'])}",
     ]
-    lines += [f"  {name:<11} {text}" for name, text in evidence.alarm_facts(found)]
+    lines += [f"  {name:<12} {text}" for name, text in evidence.alarm_facts(found)]
     if found["action"]:
-        lines.append(f"  {'done':<11} {evidence.done(found['action'])}")
+        lines.append(f"  {'done':<12} {evidence.done(found['action'])}")
     return lines
 
 
@@ -273,8 +299,9 @@ def review(found: Json) -> list[str]:
     due = f", answer by {local(found['due_at'])}" if found["due_at"] else ""
     state = f"answered: {found['answer']}" if found["answer"] else "open" + due
     lines = [
-        f"{found['review']}   {found['model']}: {found['question']}   for {found['assignee']}   {state}",
-        f"  about      {found['subject']}, asked {local(found['opened_at'])}",
+        f"{found['review']}   {found['question']}",
+        f"  about      {found['subject']} of {found['model']}, asked {local(found['opened_at'])}",
+        f"  for        {found['assignee']}   {state}",
     ]
     facts = dict(found["evidence"])
     looked = evidence.tests(facts.pop("checks", None) or ())

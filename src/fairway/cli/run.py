@@ -17,9 +17,13 @@ def register(app: typer.Typer) -> None:
 
 
 def serve(
-    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="Predict, feedback, /metrics; 0 = any.")] = 8080,
-    console_port: Annotated[int, typer.Option("--console-port", min=0, max=65535, help="Pages; 0 = any.")] = 8081,
-    gateways: Annotated[int, typer.Option("--gateways", min=1, max=64, help="Gateway processes.")] = 2,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, metavar="PORT", help="Predict, feedback, /metrics; 0 = any.")
+    ] = 8080,
+    console_port: Annotated[
+        int, typer.Option("--console-port", min=0, max=65535, metavar="PORT", help="Pages; 0 = any.")
+    ] = 8081,
+    gateways: Annotated[int, typer.Option("--gateways", min=1, max=64, metavar="N", help="Gateway processes.")] = 2,
     virtual_clock: Annotated[
         str | None, typer.Option("--virtual-clock", metavar="TIME", help="Start a settable clock at this time.")
     ] = None,
@@ -35,11 +39,13 @@ def serve(
 def backtest(
     start: Annotated[str, typer.Option("--from", metavar="DATE", help="First day to replay.")],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="Replay until before this.")],
-    thing: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default this project.")] = None,
-    retrain: Annotated[str, typer.Option("--retrain", help="never, a period such as 30d, or alarm.")] = "never",
+    thing: Annotated[str | None, typer.Argument(metavar="MODEL", help="By default this project.")] = None,
+    retrain: Annotated[
+        str, typer.Option("--retrain", metavar="WHEN", help="never, a period such as 30d, or alarm.")
+    ] = "never",
     json: JsonFlag = False,
 ) -> None:
-    """History replayed through the same code, on a virtual clock; nothing live is touched."""
+    """History replayed through the same code. On a virtual clock; nothing live is touched."""
     from fairway.contract.view import parse_duration
     from fairway.testing.backtest import run_backtest
 

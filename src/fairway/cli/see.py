@@ -19,7 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
-    thing: Annotated[str | None, typer.Argument(metavar="[MODEL]", help="By default this project, or all.")] = None,
+    thing: Annotated[str | None, typer.Argument(metavar="MODEL", help="By default this project, or all.")] = None,
     json: JsonFlag = False,
 ) -> None:
     """What needs you: this project, or all models."""
@@ -37,13 +37,18 @@ def status(
 
 
 def show(
-    thing: Annotated[str, typer.Argument(help="An id (run-7f3a, rollout-9 ...), a model or version, or a list.")],
+    thing: Annotated[
+        str, typer.Argument(metavar="THING", help="An id (run-7f3a, rollout-9 ...), a model or version, or a list.")
+    ],
     json: JsonFlag = False,
     log: Annotated[bool, typer.Option("--log", help="A run's log.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="A rollout's decision again, from its sums.")] = False,
     rows: Annotated[bool, typer.Option("--rows", help="The predictions of a rollout's challenger.")] = False,
 ) -> None:
-    """Anything by id, or a list: runs, reviews, alarms, rollouts, versions, models, defaults."""
+    """Anything by id, or a list.
+
+    The lists: runs, reviews, alarms, rollouts, versions, datasets, models, defaults.
+    """
     from fairway.registry import show as read
 
     workspace = workspace_here()
@@ -86,7 +91,7 @@ def show(
         from fairway.data.log import find
 
         prediction = find(workspace, thing)
-        emit(prediction, json=json, lines=lambda: pages.fields(prediction))
+        emit(prediction, json=json, lines=lambda: pages.prediction(prediction))
     else:
         named = parse_model(thing)
         if named.version is None:

@@ -12,7 +12,9 @@ from fairway.errors import UsageError
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
 DryFlag = Annotated[bool, typer.Option("--dry-run", help="Say what would happen; change nothing.")]
 YesFlag = Annotated[bool, typer.Option("--yes", "-y", help="Take the answer shown in [brackets]; ask nothing.")]
-WhyOption = Annotated[str | None, typer.Option("--why", help="The reason; it is kept in the audit log.")]
+WhyOption = Annotated[
+    str | None, typer.Option("--why", metavar="TEXT", help="The reason; it is kept in the audit log.")
+]
 
 
 def say(text: str = "") -> None:

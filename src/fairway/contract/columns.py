@@ -14,13 +14,26 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One column. `seen` is what was observed (only flags a row), `range` what a person declared (refuses it).
+    """One column of a table, `[columns.NAME]`; of a source's table, `[sources.TABLE.columns.NAME]`.
 
+    name: as in the table.
+    type: what its values are.
+    role: what it is for.
     known: when the value is known: with the `request`, by `lookup` (a view), only `later` (never a feature), or
-    `unsure` (left out until a person says). values: the category's list, in a fixed order (its place is its code).
-    unseen: a category value outside the list becomes null and is flagged ("null"), or is refused ("reject").
-    seen, range: [low, high], both inclusive; datetimes as ISO text. log: how the prediction log keeps the value.
-    assumed: names of the fields that were guessed and that a person should look at.
+      `unsure` (left out until a person says).
+    nulls: whether a value may be missing.
+    null_values: texts of a CSV file that mean null.
+    decimal: mark of a CSV file's numbers.
+    unit: for readers.
+    seen: [low, high] as observed; a value outside is predicted, and flagged.
+    range: [low, high] as a person declares it, both inclusive; a value outside is refused.
+    values: a category's list, in a fixed order: a value's place is its code.
+    unseen: a category value outside the list becomes null and is flagged, or is refused.
+    zone: time zone of a datetime that states none.
+    log: how the prediction log keeps the value.
+    max_length: of a text, in characters.
+    why: why `known` is unsure or later.
+    assumed: keys that were guessed: a person should look.
     """
 
     name: str
@@ -38,7 +51,7 @@ class Column:
     zone: str | None = None
     log: Literal["plain", "hash", "drop"] = "plain"
     max_length: int = 10_000
-    why: str | None = None  # why `known` is unsure or later
+    why: str | None = None
     assumed: tuple[str, ...] = ()
 
 
@@ -46,7 +59,10 @@ class Column:
 class Contract:
     """The columns of the training table and of its source tables.
 
-    `columns` keep the table's order. `sources` maps a source table's name to its own columns.
+    columns: in the table's order.
+    sources: a source table's name with its own columns.
+    reviewed: whether a person has read this file.
+    format: of this file.
     """
 
     columns: tuple[Column, ...]

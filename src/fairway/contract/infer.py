@@ -332,11 +332,13 @@ def _more_decisions(
     if ignored:
         listed = "; ".join(f"{name}: {why}" for name, why in ignored.items())
         found.append(("left out", listed))
-    found += [("copies", f"{raw.height - raw.n_unique():,} rows are exact copies of others; kept")] * (
-        raw.n_unique() < raw.height
-    )
+    found += [("copies", _copies(raw.height - raw.n_unique()))] * (raw.n_unique() < raw.height)
     found.append(("leaks", _leaks(features, frame, target, task, doubts)))
     return found + [("", f"{name}: {why}") for name, why in doubts.items()]
+
+
+def _copies(n: int) -> str:
+    return "1 row is an exact copy of another; kept" if n == 1 else f"{n:,} rows are exact copies of others; kept"
 
 
 def _leaks(features: Sequence[Column], frame: pl.DataFrame, target: str, task: Task, doubts: dict[str, str]) -> str:

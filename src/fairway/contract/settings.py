@@ -1,4 +1,7 @@
-"""What fairway.toml says, as values. Pure: reading and checking the text is in `contract.text`."""
+"""What fairway.toml says, as values. Pure: reading and checking the text is in `contract.text`.
+
+A docstring's lines "key: meaning" are the settings reference: `docs/make_reference.py` reads them, and a test compares.
+"""
 
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -12,10 +15,13 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class DataSettings:
-    """Where the training table is. Exactly one of source (path, relative to the project) and sql.
+    """Where the training table is; exactly one of source and sql.
 
-    label_at: column that says when the label became known; without it, `at` + label_delay. log: add the labelled
-    predictions of the log to the training rows. until: keep rows with `at` before this (ISO), for a fixed past.
+    source: a Parquet or CSV file, or a folder of them, relative to the project.
+    sql: a query instead of a file; refused in this version.
+    label_at: column that says when the label became known; without it, `at` + label_delay.
+    log: add the labelled predictions of the log to the training rows.
+    until: keep rows with `at` before this, for a fixed past; needs `at`.
     """
 
     source: str | None = None
@@ -27,7 +33,12 @@ class DataSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceSettings:
-    """A source table: events that arrive by themselves. path: its history; at, key: columns; `at` is event time."""
+    """A source table: events that arrive by themselves, `[sources.NAME]`.
+
+    path: its history, a file or folder; without it, only what was sent to /v1/sources/NAME.
+    at: column of the time at which an event happened.
+    key: column that tells events apart: each is kept once.
+    """
 
     path: str | None
     at: str
@@ -36,7 +47,11 @@ class SourceSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class SplitSettings:
-    """Rows held back. test_share: the newest (or a hash of the entity) share; test_from: a date instead (ISO)."""
+    """Rows held back to evaluate on.
+
+    test_share: the newest share by `at`; without `at`, a share by a hash of the entity.
+    test_from: a date instead; needs `at`.
+    """
 
     test_share: float = 0.2
     test_from: str | None = None
@@ -44,7 +59,14 @@ class SplitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class EndpointSettings:
-    """at: whether callers may state `at`, within max_skew of now. p99: absolute latency guard. deadline per batch."""
+    """How the endpoint answers, and what a first version is held to.
+
+    at_from_caller: whether a request may state `at`.
+    max_skew: how far a stated `at` may lie from now.
+    p99: a first version is taken off when more than 1 % of its answers are slower; also the latency check's budget.
+    deadline: most time for one batch.
+    max_errors: a first version is taken off when more of its predictions fail.
+    """
 
     at_from_caller: bool = False
     max_skew: timedelta = timedelta(minutes=5)
@@ -55,7 +77,17 @@ class EndpointSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutSettings:
-    """margin: primary loss you would give up at most, absolute (None: 2 % of the champion's mean, regression)."""
+    """From challenger to champion.
+
+    margin: primary loss you would give up at most; for regression, absolute, by default 2 % of the champion's mean.
+    primary: the loss that decides; by default brier, zero_one or absolute_error by task.
+    n_min: labelled predictions before a promotion, at least.
+    season: the decision has seen at least this span.
+    shadow: time in shadow; by default by risk: low none, medium 1d, high 7d.
+    shares: the canary's steps.
+    timeout: when to stop undecided; by default label delay + forecast + season.
+    label_depends_on_answer: the answer changes what happens (a blocked payment): labels of shadows prove nothing.
+    """
 
     margin: float | None = 0.01
     primary: Literal["brier", "absolute_error", "zero_one"] | None = None
@@ -69,7 +101,15 @@ class RolloutSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class MonitorSettings:
-    """window: length of a monitored window. budget: false column alarms per model-month. js_*: METHODS 3c."""
+    """What is watched, and how often a false alarm may come.
+
+    window: length of a monitored window.
+    budget: false column alarms per model and 30 days.
+    js_alarm: Jensen-Shannon distance from which an unusual window is an alarm.
+    js_notice: the same for a notice.
+    rows_between_false_alarms: of the live error and of the live skill, on average at least.
+    tolerance: rise of the error rate that is accepted.
+    """
 
     window: timedelta = timedelta(days=1)
     budget: float = 0.25
@@ -81,7 +121,12 @@ class MonitorSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class RetrainSettings:
-    """every: age at which a version is retrained (None: never). Alarms retrain whenever on_alarm is true."""
+    """When a version is trained again.
+
+    every: age at which it is; "never" is the default.
+    on_alarm: also on a performance alarm.
+    per_month: retrains in 30 days, at most.
+    """
 
     every: timedelta | None = None
     on_alarm: bool = True
@@ -90,7 +135,11 @@ class RetrainSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class LimitSettings:
-    """Limits of the child processes that run project code."""
+    """Limits of the child processes that run project code.
+
+    train: most time for one call of train().
+    memory_mb: most memory, in MB.
+    """
 
     train: timedelta = timedelta(hours=1)
     memory_mb: int = 8192
@@ -98,7 +147,31 @@ class LimitSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """One project. label_delay None means "unknown": live accuracy is off. gates: metric -> ">= 0.65"."""
+    """One project.
+
+    format: of this file.
+    name: the model's name, and its first endpoint's.
+    task: what is predicted: a class of two, a class of more, or a number.
+    target: the column to predict.
+    positive: the class that is looked for; task binary only.
+    entity: column that says what a row is about: splits and shares go by it.
+    at: column of the prediction time: nothing later is ever an input.
+    label_delay: until the truth is known; "unknown" (the default) turns live accuracy off.
+    owner: who gets reviews and alarms.
+    risk: medium starts rollouts in shadow; high waits for another person before it goes live.
+    defaults: the golden path by name and version: `fairway show defaults`.
+    data: where the table is.
+    sources: tables of events, by name.
+    split: what is held back.
+    train: handed to train() as params, as it is.
+    gates: metric to condition, such as auc = ">= 0.80"; not worse than the champion and better than the base rate
+      always hold.
+    endpoint: how it answers.
+    rollout: how a version becomes champion.
+    monitor: what is watched.
+    retrain: when it is trained again.
+    limits: of the project's code.
+    """
 
     name: str
     task: Task

@@ -90,7 +90,9 @@ def snapshot(project: Project, *, now: datetime) -> Snapshot:
     counts["duplicates"] = frame.height - frame.n_unique() if frame.height else 0
     counts["used"] = frame.height
     if counts["duplicates"]:
-        warnings.append(f"{counts['duplicates']:,} rows are exact copies of others; kept")
+        n = counts["duplicates"]
+        copies = "1 row is an exact copy of another" if n == 1 else f"{n:,} rows are exact copies of others"
+        warnings.append(f"{copies}; kept")
     for key, says in (("future", "lie in the future"), ("unknown_yet", "have a label that is not known yet")):
         if counts[key]:
             warnings.append(f"{counts[key]:,} rows {says} and were left out")

@@ -104,7 +104,8 @@ def report(
         folder,
         RunReport(
             model=result.model, run=result.run, task=settings.task, risk=settings.risk, answer=result.verdict,
-            version=result.version, owner=settings.owner, made=clock.iso(clock.now()), champion=facts["champion"],
+            version=result.version, owner=settings.owner,
+            made=f"{clock.now():%d %b %Y %H:%M} UTC", champion=facts["champion"],
             evaluation=result.metrics, evaluation_error=error, checks=[c.as_dict() for c in result.checks],
             data={
                 "dataset": result.dataset,

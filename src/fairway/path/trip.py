@@ -258,6 +258,7 @@ class Trip:
         self, made: Made, judged: Judged, artifact: str, folder: Path, checks: tuple[CheckResult, ...],
         taken: Snapshot, part: Split, known: Row | None, env: Mapping[str, Any],
     ) -> TrainResult:  # fmt: skip
+        checks = _named(checks, "")
         gate = judge(checks, risk=self.settings.risk)
         settings, name = as_dict(self.settings), self.settings.name
         previous = versions.newest(self.store, name)
@@ -279,7 +280,7 @@ class Trip:
                 versions.remember_model(self.store, tx, name, str(self.project.root), settings)
                 thing = f"{name}@{number}"
                 self.steps.say("register", thing, 0.0, cached=known is not None, id=thing)
-                checks = _named(checks, self.record.run, thing)
+                checks = _named(checks, thing)
             result = TrainResult(
                 run=self.record.run, model=name, version=number, new=number is not None and known is None,
                 verdict=known.verdict if known is not None else gate.answer, metrics=judged.evaluation, checks=checks,
@@ -299,6 +300,11 @@ def _content(frame: pl.DataFrame) -> str:
     return fingerprint.of_bytes(buffer.getvalue())
 
 
-def _named(results: tuple[CheckResult, ...], run: str, version: str) -> tuple[CheckResult, ...]:
-    """The results with the version's name in the commands that repeat them."""
-    return tuple(replace(result, repeat=result.repeat.replace(run, version)) for result in results)
+def _named(results: tuple[CheckResult, ...], version: str) -> tuple[CheckResult, ...]:
+    """The results with the command that repeats each on this version; without one, on the project as it is.
+
+    Results may be those of an earlier run, whose name says nothing here.
+    """
+    return tuple(
+        replace(r, repeat=" ".join(["fairway check", *filter(None, [version]), "--only", r.name])) for r in results
+    )

@@ -156,7 +156,7 @@ def _took(row: Row) -> float | None:
     if row.ended_at is None:
         return None
     steps = sum(float(step.get("seconds") or 0.0) for step in row.steps or () if not step.get("cached"))
-    return max((row.ended_at - row.started_at).total_seconds(), steps)
+    return max(float((row.ended_at - row.started_at).total_seconds()), steps)
 
 
 def window(row: Row) -> Json:

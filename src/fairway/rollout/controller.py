@@ -108,7 +108,9 @@ def start(
     if (champion is None) != plan.first:
         raise RolloutRefused("the champion changed since the plan was made; deploy again")
     if current is not None:
-        moves.end_guard(store, tx, current, current.state, now)
+        ended = {"decision": "promote", "rule": "guard", "text": f"no harm shown until {model}@{challenger} followed",
+                 "checks": [], "at": clock.iso(now)}  # fmt: skip
+        moves.end_guard(store, tx, current, ended, state=current.state, now=now)
     name = f"rollout-{store.next_number(tx, 'rollout')}"
     state: dict[str, Any] = {
         "labels": labels.as_dict(),
@@ -419,5 +421,13 @@ def recompute(store: Store, rollout: str) -> Recomputed:
     strata: Sequence[Sum] = [Sum(**s) for s in found.sums["strata"]]
     verdict = judge(Plan.from_dict(row.plan), strata, Moment.from_dict(found.sums["moment"])).as_dict()
     return Recomputed(
-        rollout=rollout, look=found.look, equal=verdict == found.decision, stored=found.decision, computed=verdict
-    )
+        rollout=rollout, look=found.look, equal=_figures(verdict) == _figures(found.decision), stored=found.decision,
+        computed=verdict,
+    )  # fmt: skip
+
+
+def _figures(value: Any) -> Any:
+    """A decision without its sentences: how it is worded may change, what was decided and from which figures not."""
+    if isinstance(value, dict):
+        return {name: _figures(item) for name, item in value.items() if name != "text"}
+    return [_figures(item) for item in value] if isinstance(value, list) else value

@@ -233,7 +233,7 @@ def _absolute(plan: Plan, name: str, mine: Sequence[Sum], sums: Sequence[Sum], b
     what = "errors" if name == "errors" else f"answers slower than {plan.max_ms:g} ms"
     return {
         "name": name, "log_e": log_e, "bar": bar, "fired": log_e >= bar, "n1": events, "rows1": units, "limit": limit,
-        "text": f"{events:,} {what} in {units:,} units; at most {limit:.1%} are allowed",
+        "text": f"{events:,} {what} among {units:,} unit{'s' * (units != 1)}; {limit * 100:g} % may be",
     }  # fmt: skip
 
 

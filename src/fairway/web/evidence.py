@@ -44,7 +44,7 @@ def tests(checks: Sequence[Json]) -> list[Test]:
                 name=TESTS.get(str(check["name"]), str(check["name"])),
                 evidence=evidence(check) if "log_e" in check else "-",
                 found=_found(check),
-                interval=f"{plain(low)} to {plain(high)}" if low is not None and high is not None else "-",
+                interval=f"{low:.3g} to {high:.3g}" if low is not None and high is not None else "-",
                 said="fired" if check.get("fired") else "passed" if check.get("passed") else "",
             )
         )
@@ -57,9 +57,16 @@ def _found(check: Json) -> str:
         challenger, both = sum(pair[0] for pair in units), sum(sum(pair) for pair in units)
         split = "not as the shares say" if check.get("fired") else "as the shares say"
         return f"{challenger:,} of {both:,} units went to the challenger, {split}"
-    if "rows0" in check:  # its sentence holds the evidence once more
+    if "rows0" in check:
         return f"{check['n1']:,} of {check['rows1']:,} in the challenger, {check['n0']:,} of {check['rows0']:,} before"
-    return str(check.get("text") or (f"moved by {plain(check['effect'])}" if "effect" in check else ""))
+    effect, margin = check.get("effect"), check.get("margin")
+    if effect is None:
+        return (
+            str(check.get("text") or "") if "n1" in check else "no labelled prediction yet" if "passed" in check else ""
+        )
+    if "passed" in check:
+        return f"saves {effect:.2g} a row on {check['n']:,} labelled predictions; {margin:g} may be lost"
+    return f"moved by {effect:+.2g}" + (f"; asks beyond {margin:.2g} either way" if margin is not None else "")
 
 
 def again(stored: Json, computed: Json) -> list[tuple[str, str, str, bool]]:
@@ -110,18 +117,18 @@ def _window(found: Json) -> str:
 
 
 def _drift(found: Json, monitor: Json) -> Facts:
-    bars = [f"a {name} from {monitor[key]:g}" for name, key in (("notice", "js_notice"), ("alarm", "js_alarm"))
+    bars = [f"{name} from {monitor[key]:g}" for name, key in (("notice", "js_notice"), ("alarm", "js_alarm"))
             if monitor.get(key) is not None]  # fmt: skip
     moved = f"Jensen-Shannon distance {number(found['x_now'])}; 0 is the same, 1 has nothing in common"
-    facts = [("window", _window(found)), ("moved by", moved + (f"; {', an '.join(bars)}" if bars else ""))]
+    facts = [("window", _window(found)), ("moved by", moved + (f"; {', '.join(bars)}" if bars else ""))]
     against = f"{found['reason']}, against {count(int(found['windows']), 'reference window')}"
     facts.append(("how unusual", against))
     if found.get("now"):
         facts.append(("", f"{_one_in(found['p_ln'])} lies so far off without a change; the limit is "
                           f"{_one_in(found['now_limit'])}"))  # fmt: skip
     elif found.get("lasting"):
-        facts.append(("", f"each of the two as {_one_in(found['lasting_limit'])} without a change; the newest as "
-                          f"{_one_in(found['g'])}"))  # fmt: skip
+        facts.append(("", f"without a change each of the two is as rare as {_one_in(found['lasting_limit'])}; the "
+                          f"newest as {_one_in(found['g'])}"))  # fmt: skip
     shown = found.get("distances") or {}
     names = {"tv": "of the rows in other bins", "psi": "PSI", "ks": "Kolmogorov-Smirnov"}
     other = [f"{value * 100:.1f} % {names[key]}" if key == "tv" else f"{names[key]} {number(value)}"
@@ -146,7 +153,11 @@ def _one_in(p: float | None) -> str:
 
 def _quality(found: Json) -> str:
     share, limit = f"{found['share'] * 100:.1f} %", f"at most {found['limit'] * 100:.1f} % is expected"
-    what = {"nulls": "is null", "unseen": "is a category that the contract does not list", "not finite": "is not finite"}
+    what = {
+        "nulls": "is null",
+        "unseen": "is a category that the contract does not list",
+        "not finite": "is not finite",
+    }
     return f"{share} {what.get(str(found['rule']), '')}; {limit}"
 
 
@@ -154,7 +165,7 @@ def _performance(found: Json) -> Facts:
     facts = [("version", f"@{found['version']}")]
     rows = f"{count(int(found['rows']), 'labelled row')} judged so far" if "rows" in found else ""
     if found["rule"] == "error rate":
-        facts.append(("found", f"more wrong answers than the {found['accepted'] * 100:.1f} % that its evaluation allows"))
+        facts.append(("found", f"more wrong answers than the {found['accepted'] * 100:.1f} % its evaluation allows"))
         facts.append(("surety", f"without a change this comes after {found['level']:,.0f} rows on average; {rows}"))
     elif found["rule"] == "no better than the base rate":
         facts.append(("found", f"its answers fit the labels no better than always saying {found['base'] * 100:.1f} %"))

@@ -17,7 +17,7 @@ from fairway.errors import FairwayError, RequestError, ThingNotFound
 from fairway.registry import show as read
 from fairway.store import tokens
 from fairway.store.workspace import Workspace
-from fairway.web import actions, charts, words
+from fairway.web import actions, charts, evidence, words
 from fairway.web.errors import status_of
 from fairway.web.security import COOKIE, ROLES, SESSION_S, Guard
 
@@ -36,10 +36,14 @@ _templates = jinja2.Environment(
 )
 _templates.filters.update(
     local=words.local, plain=words.plain, short=words.short, number=words.number, traffic=words.traffic,
-    live_metric=words.live_metric, shares=words.shares, metric_name=words.metric_name,
+    live_metric=words.live_metric, shares=words.shares, metric_name=words.metric_name, person=words.person,
 )  # fmt: skip
 _templates.globals.update(
-    words=words, version_of_fairway=__version__, ago=lambda at: words.ago(at, clock.now()), VERDICTS=words.VERDICTS
+    words=words,
+    evidence=evidence,
+    version_of_fairway=__version__,
+    ago=lambda at: words.ago(at, clock.now()),
+    VERDICTS=words.VERDICTS,
 )
 
 

@@ -10,6 +10,7 @@ from fairway import clock
 Json = dict[str, Any]
 
 VERDICTS = {"pass": "may be deployed", "fail": "may not be deployed", "ask": "waits for a person"}
+METRICS = {"auc": "AUC", "mae": "MAE", "rmse": "RMSE", "r2": "R²", "f1": "F1", "brier": "Brier"}
 SUMS = {
     "requests": "requests",
     "errors": "failed",
@@ -99,6 +100,22 @@ def plain(value: Any) -> str:
     return str(value)
 
 
+def detail(found: Mapping[str, Any]) -> str:
+    """An audit entry's detail: hashes are cut, and what was not given is left out.
+
+    >>> detail({"why": None, "epoch": 8, "shares": {"2": 1.0}, "artifact": "ab" * 32})
+    'epoch 8, shares 100 % @2, artifact abababababab'
+    """
+    shown = {}
+    for name, value in found.items():
+        if value is None or value in ({}, []):
+            continue
+        if name == "shares" and isinstance(value, Mapping):
+            value = shares({"shares": value, "shadows": []})
+        shown[name] = value[:12] if isinstance(value, str) and len(value) == 64 else value
+    return plain(shown)
+
+
 # -- models ----------------------------------------------------------------------------------------------------------
 
 
@@ -164,7 +181,7 @@ def estimates(metrics: Any) -> list[tuple[str, float, float | None, float | None
 
 
 def metric_name(name: str) -> str:
-    return "AUC" if name == "auc" else name.replace("_", " ")
+    return METRICS.get(name, name.replace("_", " "))
 
 
 def judged(judgement: Mapping[str, Any]) -> str:
@@ -206,6 +223,11 @@ def sums_rows(totals: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """(what, champion's, challenger's) per metric, in the order of interest; paired sums stand in the last column."""
     order = [name for name in SUMS if name in totals] + sorted(name for name in totals if name not in SUMS)
     return [(SUMS.get(name, name), *_arms(name, totals[name])) for name in order]
+
+
+def alone(name: str) -> str:
+    """A sum's name where no champion stands beside it: a first version is held against its budget."""
+    return "slower than the budget" if name == SUMS["slow"] else name
 
 
 def _arms(name: str, arms: Mapping[str, Any]) -> tuple[str, str]:

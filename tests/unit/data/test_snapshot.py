@@ -131,7 +131,7 @@ def test_copies_are_counted(tmp_path: Path) -> None:
     rows = ROWS + "5,2014-01-03T00:00:00Z,1.0,yes\n"
     taken = snapshot(project(tmp_path, rows), now=NOW)
     assert taken.counts["duplicates"] == 1
-    assert "1 rows are exact copies of others; kept" in taken.warnings
+    assert "1 row is an exact copy of another; kept" in taken.warnings
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ PAGES = {
     "/runs/run-0002": ["58,000 rows", "as before", "Read the report"],
     "/runs/run-bad1": ["column &#34;dist&#34; not found"],
     "/runs/run-0002/report": ["Report of run-0002"],
-    "/audit": ["version.register"],
+    "/audit": ["version: register"],
     "/docs": ["/api/v1/models/{name}/rollback", "scientist"],
     "/login": ["Token"],
 }

@@ -40,9 +40,8 @@ def commands() -> str:
 
 
 def _helps(command: Any, path: list[str], parent: Any = None) -> Iterator[tuple[list[str], str]]:
-    context = command.context_class(
-        command, info_name=path[-1], parent=parent, terminal_width=WIDTH, max_content_width=WIDTH
-    )
+    known = {**command.context_settings, "terminal_width": WIDTH, "max_content_width": WIDTH}
+    context = command.context_class(command, info_name=path[-1], parent=parent, **known)
     yield path, command.get_help(context)
     if hasattr(command, "commands"):
         for name in command.list_commands(context):
@@ -89,7 +88,8 @@ def _table(kind: type, *, skip: tuple[str, ...] = ()) -> str:
     rows = ["| key | type | default | meaning |\n| --- | --- | --- | --- |\n"]
     for item in fields(kind):
         if item.name not in skip:
-            rows.append(f"| `{item.name}` | {_type(hints[item.name])} | {_default(item)} | {meanings[item.name]} |\n")
+            hint = hints[item.name]
+            rows.append(f"| `{item.name}` | {_type(hint)} | {_default(item, hint)} | {meanings[item.name]} |\n")
     return "".join(rows)
 
 
@@ -128,10 +128,10 @@ def _type(hint: Any) -> str:
     return names.get(hint, "table")
 
 
-def _default(item: Field[Any]) -> str:
-    if item.default is MISSING and item.default_factory is MISSING:
-        return "needed"
+def _default(item: Field[Any], hint: Any) -> str:
     value = item.default
+    if value is MISSING and type(None) not in get_args(hint):
+        return "needed"
     if value is MISSING or value is None or value == ():
         return "-"
     return f"`{toml_value(value)}`"

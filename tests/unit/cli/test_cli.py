@@ -200,6 +200,14 @@ def test_what_is_not_there_is_named(thing: str, fairway: Run, filled: Path) -> N
 def test_recompute_says_equal(fairway: Run, filled: Path) -> None:
     said = fairway("show", "rollout-2", "--recompute", "--json", at=filled)
     assert json.loads(said.out)["equal"] is True
+    lines = fairway("show", "rollout-2", "--recompute", at=filled).out.splitlines()
+    assert lines[0].endswith("decided again from its stored sums: equal")
+    assert any("ln evidence" in line for line in lines) and not any("differs" in line for line in lines)
+
+
+def test_a_decision_without_tests_is_shown(fairway: Run, filled: Path) -> None:
+    said = fairway("show", "rollout-1", at=filled)
+    assert said.code == 0 and "promote" in said.out
 
 
 # -- making ----------------------------------------------------------------------------------------------------------

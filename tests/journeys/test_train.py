@@ -62,6 +62,7 @@ def test_a_first_version_is_registered_whole(trained):
     assert set(result.metrics["comparisons"]) == {"base rate", "logistic regression"}
     assert result.runtime["kind"] == "treelite"
     assert abs(sum(result.details["importance"].values()) - 1) < 1e-9
+    assert all(c.repeat == f"fairway check churn@1 --only {c.name}" for c in result.checks)
     assert "<svg" in result.report.read_text()
     assert json.dumps(result.as_dict())
     store = load(root).workspace.store

@@ -182,6 +182,24 @@ def test_finish_and_rollback_by_a_person(make_world: Any, plan_for: Any) -> None
         controller.rollback(world.store, "late", why=None, actor="ana", now=world.now)
 
 
+def test_a_guard_that_ends_keeps_the_look_that_ended_it(make_world: Any) -> None:
+    world = make_world()
+    decision = world.rollout("rollout-1").decision
+    assert (decision["decision"], decision["rule"]) == ("promote", "guard") and decision["checks"]
+    again = controller.recompute(world.store, "rollout-1")
+    assert again.equal and again.look == decision["look"]
+
+
+def test_a_decision_is_equal_by_its_figures_not_its_words(make_world: Any) -> None:
+    world = make_world()
+    with world.store.write() as tx:
+        for look in looks(world, "rollout-1"):
+            table = schema.look
+            changed = {**look.decision, "text": "said otherwise before"}
+            tx.execute(sa.update(table).where(table.c.look == look.look).values(decision=changed))
+    assert controller.recompute(world.store, "rollout-1").equal
+
+
 def test_rollback_without_a_rollout_goes_to_the_previous_and_can_be_undone(make_world: Any, plan_for: Any) -> None:
     world = make_world()
     rollout = world.begin(plan_for(world), 2)

@@ -11,7 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable, Coroutine
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from fairway.errors import FairwayError, Unfinished, UsageError
 from fairway.process import control, gateway_main, worker
 from fairway.process.actuator import Actuator
 from fairway.process.children import Child
+from fairway.process.grid import grid
 from fairway.serve.spool import seal_orphans
 from fairway.store import schema
 from fairway.store.gateways import LOCK, SERVE, supervisor_socket, try_lock
@@ -29,7 +30,6 @@ from fairway.store.workspace import Workspace
 
 POLL_S = 0.25
 HEARTBEAT_S = 1.0
-GRID = timedelta(hours=1)  # how often, in virtual time, everything is settled while the clock is moved
 MAX_ROUNDS = 100
 SETTLE_S = 3600.0
 
@@ -268,11 +268,9 @@ class _Supervisor:
             now = self._virtual.now()
             if to < now:
                 raise UsageError(f"the clock stands at {clock.iso(now)} and can't go back to {clock.iso(to)}")
-            grid = now.replace(minute=0, second=0, microsecond=0) + GRID
-            while grid <= to:
-                self._virtual.move(grid)
+            for at in grid(now, to):
+                self._virtual.move(at)
                 await self._settle()
-                grid += GRID
             self._virtual.move(to)
             return to
 

@@ -22,13 +22,13 @@ from fairway.errors import GateFailed, UsageError
 from fairway.path.deploy import deploy
 from fairway.path.train import train
 from fairway.process.embedded import EmbeddedServing
+from fairway.process.grid import grid
 from fairway.store.workspace import Workspace
 from fairway.testing.history import history_of
 from fairway.testing.replay import Replayed, replay
 from fairway.testing.summary import summary_of
 
 STEP = timedelta(minutes=15)  # rows, events and labels of a step are sent together, each with its own time
-GRID = timedelta(hours=1)  # how often, in virtual time, the loop ticks
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,6 @@ class EmbeddedTarget:
             self.clock.move(at)
             self.serving.settle(at)
         self.clock.move(to)
-
-
-def grid(after: datetime, until: datetime) -> Iterator[datetime]:
-    """The full hours in (after, until].
-
-    >>> [at.hour for at in grid(datetime(2014, 5, 1, 7), datetime(2014, 5, 1, 9, 30))]
-    [8, 9]
-    """
-    at = after.replace(minute=0, second=0, microsecond=0) + GRID
-    while at <= until:
-        yield at
-        at += GRID
 
 
 def run_backtest(

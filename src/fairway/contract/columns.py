@@ -1,11 +1,12 @@
 """A contract: the columns of data as values. Pure: reading and writing contract.toml is in `contract.text`."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Literal
 
 from fairway import fingerprint
 
-Type = Literal["int", "float", "bool", "category", "string", "datetime", "date"]
+Type = Literal["int", "float", "bool", "category", "string", "text", "datetime", "date", "vector", "image"]
 Known = Literal["request", "lookup", "later", "unsure"]
 Role = Literal["feature", "entity", "at", "target", "ignore"]
 
@@ -31,7 +32,11 @@ class Column:
     unseen: a category value outside the list becomes null and is flagged, or is refused.
     zone: time zone of a datetime that states none.
     log: how the prediction log keeps the value.
-    max_length: of a text, in characters.
+    max_length: of a string or text, in characters; of an image, in bytes.
+    length: of a vector: how many numbers every value has.
+    pattern: a regular expression that the whole string matches; otherwise the row is refused.
+    unique: no value may come twice in the table.
+    monotonic: values never fall from row to row in the table's own order ("strictly": always rise).
     why: why `known` is unsure or later.
     assumed: keys that were guessed: a person should look.
     """
@@ -51,8 +56,28 @@ class Column:
     zone: str | None = None
     log: Literal["plain", "hash", "drop"] = "plain"
     max_length: int = 10_000
+    length: int | None = None
+    pattern: str | None = None
+    unique: bool = False
+    monotonic: Literal["rises", "strictly"] | None = None
     why: str | None = None
     assumed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rule:
+    """A rule over columns of one row, `[rules.NAME]`.
+
+    name: what reports call it.
+    check: two columns, or a column and a value, compared: "arrives >= departs"; a null on either side holds.
+    when: the rule counts only for rows where this comparison holds.
+    why: for readers.
+    """
+
+    name: str
+    check: str
+    when: str | None = None
+    why: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +86,18 @@ class Contract:
 
     columns: in the table's order.
     sources: a source table's name with its own columns.
+    rules: comparisons across columns.
+    rows: [fewest, most] rows that the table may have.
+    fresh: the newest `at` may be at most so old, such as "2d".
     reviewed: whether a person has read this file.
     format: of this file.
     """
 
     columns: tuple[Column, ...]
     sources: tuple[tuple[str, tuple[Column, ...]], ...] = ()
+    rules: tuple[Rule, ...] = ()
+    rows: tuple[int, int] | None = None
+    fresh: timedelta | None = None
     reviewed: bool = False
     format: int = FORMAT
 

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from fairway import clock
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Timestamp(TypeDecorator[datetime]):
@@ -104,6 +104,8 @@ dataset = _table(
     Column("columns", JSON, nullable=False),
     Column("origin", JSON, nullable=False),  # files with their hashes, log rows
     Column("created_at", Timestamp, nullable=False),
+    Column("parts", JSON),  # Parquet blobs that together are the rows; format 1: `blob` alone
+    Column("erased_at", Timestamp),  # rows were erased on request: the id stays, its content has changed
 )
 
 step = _table(  # cached steps of the path, by fingerprint of everything they depend on
@@ -328,7 +330,7 @@ job = _table(
     Column("kind", String, nullable=False),
     Column("key", String, nullable=False),  # unique while not ended: the same work is not queued twice
     Column("payload", JSON, nullable=False),
-    Column("status", String, nullable=False),  # queued | running | done | failed
+    Column("status", String, nullable=False),  # queued | running | waiting | done | failed | cancelled
     Column("attempts", Integer, nullable=False),
     Column("fence", Integer, nullable=False),  # grows with every claim; every write of the holder carries it
     Column("owner", String),
@@ -337,6 +339,51 @@ job = _table(
     Column("ended_at", Timestamp),
     Column("result", JSON),
     Column("error", String),
+    Column("not_before", Timestamp),  # by the database's clock: a retry waits so long
+    Column("max_attempts", Integer),
+    Column("cancelled_by", String),  # asked for; the holder sees it at its next heartbeat
+    Column("waits_for", String),  # the signal that a waiting job goes on at
+    Column("limits", JSON),  # {"timeout_s": …, "memory_mb": …}
+    Index("job_open", "workspace", "status", "queued_at"),
+)
+
+job_step = _table(  # named steps of a job that are done: a later attempt takes their results
+    "job_step",
+    _key("job"),
+    _key("step"),
+    Column("input", String, nullable=False),  # hash of what the step was given
+    Column("result", JSON),
+    Column("fence", Integer, nullable=False),
+    Column("ended_at", Timestamp, nullable=False),
+)
+
+signal = _table(  # an answer that a waiting job goes on with; kept, so that it may come before the wait
+    "signal",
+    _key("job"),
+    _key("name"),
+    Column("payload", JSON),
+    Column("sent_by", String, nullable=False),
+    Column("sent_at", Timestamp, nullable=False),
+)
+
+schedule = _table(
+    "schedule",
+    _key("schedule"),
+    Column("kind", String, nullable=False),  # of its jobs
+    Column("payload", JSON, nullable=False),
+    Column("every_us", BigInteger, nullable=False),
+    Column("starts_at", Timestamp, nullable=False),  # tick 0
+    Column("backfill", String, nullable=False),  # none | latest | all: ticks that were missed
+    Column("paused", Boolean, nullable=False),
+    Column("created_at", Timestamp, nullable=False),
+)
+
+schedule_tick = _table(  # unique (schedule, tick): a tick makes one job, whoever sees it first
+    "schedule_tick",
+    _key("schedule"),
+    _key("tick", Timestamp),
+    Column("job", String),  # null: skipped by the backfill rule
+    Column("made_at", Timestamp, nullable=False),
 )
 
 audit = _table(
@@ -358,4 +405,30 @@ token = _table(
     Column("roles", JSON, nullable=False),  # viewer | scientist | approver | admin | predict | feedback
     Column("created_at", Timestamp, nullable=False),
     Column("expires_at", Timestamp),
+    Column("last_used_at", Timestamp),
+)
+
+source_state = _table(  # the training table as it was last read: late, empty or shrunk is told from here
+    "source_state",
+    _key("model"),
+    _key("source"),  # "data", or a source table's name
+    Column("rows", BigInteger, nullable=False),
+    Column("newest", Timestamp),
+    Column("read_at", Timestamp, nullable=False),
+    Column("content", String, nullable=False),  # dataset id, table version or hash
+    Column("state", String, nullable=False),  # ok | held
+    Column("review", String),
+)
+
+erasure = _table(
+    "erasure",
+    _key("erasure"),
+    Column("model", String, nullable=False),
+    Column("entity", String, nullable=False),  # hash of the entity: what was erased is not written down again
+    Column("state", String, nullable=False),  # running | done
+    Column("found", JSON, nullable=False),  # counts by kind
+    Column("asked_by", String, nullable=False),
+    Column("asked_at", Timestamp, nullable=False),
+    Column("ended_at", Timestamp),
+    Column("why", String, nullable=False),
 )

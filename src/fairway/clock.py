@@ -55,6 +55,11 @@ def now() -> datetime:
     return _virtual.now()
 
 
+def machine_now() -> datetime:
+    """The machine's time, never virtual: what the times of files are compared with."""
+    return datetime.now(UTC)
+
+
 def is_virtual() -> bool:
     return bool(os.environ.get(VARIABLE))
 

@@ -14,7 +14,14 @@ FairwayError
     TamperFound         bytes differ from their recorded hash
   RequestError          a caller's mistake over HTTP (4xx), with its field
   Unfinished            not decided, or waiting for a person                 exit 3
+    SourceHeld          a table is late, empty or shrunk, and its owner is asked
+    EnvironmentFailed   a run's environment can't be built again
   StoreError            the store cannot be read or written                  exit 70
+    LeaseLost           another process has this job, or it was ended
+    StoreUnavailable    not now: connection lost, locked, disk full; the same again may succeed
+      StoreReadOnly     it can only be read                                  exit 2
+    StoreMoved          this workspace lives in another store now, or is on its way                          exit 2
+    SegmentBroken       a piece of the prediction log is damaged; it is set aside
 """
 
 from collections.abc import Sequence
@@ -175,7 +182,58 @@ class Unfinished(FairwayError):
     exit_code = 3
 
 
+class SourceHeld(Unfinished):
+    """A table is late, empty or shrunk: nothing is trained on it until its owner has answered, or it is as before."""
+
+    code = "source_held"
+
+    def __init__(self, message: str, *, review: str) -> None:
+        self.review = review
+        super().__init__(message)
+
+
+class EnvironmentFailed(Unfinished):
+    """A run's recorded environment can't be built again here: a package or Python itself is not to be had."""
+
+    code = "environment"
+
+
 class StoreError(FairwayError):
     """The store can't be read or written, or is newer than this fairway."""
 
     code = "store"
+
+
+class StoreUnavailable(StoreError):
+    """The store can't be reached or written at the moment; nothing is half written, and the same again may succeed.
+
+    When the connection broke during the commit itself, the transaction may be there: a repeated command must look.
+    """
+
+    code = "store_unavailable"
+
+
+class StoreReadOnly(StoreUnavailable):
+    """The store can be read and served from, and not written."""
+
+    code = "store_read_only"
+    exit_code = 2
+
+
+class StoreMoved(StoreError):
+    """The workspace was moved to another store, or is being moved: nothing is written here."""
+
+    code = "store_moved"
+    exit_code = 2
+
+
+class SegmentBroken(StoreError):
+    """A sealed piece of the prediction log can't be read; no try will succeed."""
+
+    code = "segment_broken"
+
+
+class LeaseLost(StoreError):
+    """A job's holder lost it: its lease ended and another took it, or it was ended. Nothing more may be written."""
+
+    code = "lease_lost"

@@ -168,6 +168,26 @@ def load(folder):
 def features"""),
 )  # fmt: skip
 
+
+def _copied_rows(table: Callable[[], pack.Table]) -> Callable[[], pack.Table]:
+    """Every row twice, under two ids: as of a join that went wrong."""
+
+    def twice() -> pack.Table:
+        honest = table()
+        again = honest.frame.with_columns(id=pl.concat_str(pl.lit("again "), "id"))
+        return dataclasses.replace(honest, frame=pl.concat([honest.frame, again]))
+
+    return twice
+
+
+def _target_was(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[CheckInput], CheckInput]:
+    def given(honest: CheckInput) -> CheckInput:
+        y = np.concatenate([honest.y_train, honest.y_heldout])
+        return dataclasses.replace(honest, champion="shop@1", y_champion=change(y))
+
+    return given
+
+
 FAULTS: list[Fault] = [
     # features that look at other rows
     Fault("frame mean", "row-wise-features", 'column "odd"', model=_feature('pl.col("charge").mean()')),
@@ -274,6 +294,14 @@ FAULTS: list[Fault] = [
     Fault("nearly copied label", "leak-suspect", "'charge'", given=_with_column(_nearly_copied)),
     Fault("one row in both", "train-heldout-apart", "1 held-out rows", given=_overlap(1)),
     Fault("many rows in both", "train-heldout-apart", "50 held-out rows", given=_overlap(50)),
+    Fault("joined twice", "copies-apart", "copies of training rows", table=_copied_rows(pack.binary),
+          model=(("max_iter=30, max_leaf_nodes=7", "max_iter=200, max_leaf_nodes=None, min_samples_leaf=1"),)),
+    Fault("numbers joined twice", "copies-apart", "copies of training rows", table=_copied_rows(pack.regression),
+          model=(("max_iter=30, max_leaf_nodes=7", "max_iter=200, max_leaf_nodes=None, min_samples_leaf=1"),)),
+    Fault("other unit", "target-steady", "Another unit?", table=pack.regression, given=_target_was(lambda y: y / 1000)),
+    Fault("class lost", "target-steady", "has none now", table=pack.multiclass,
+          given=lambda g: dataclasses.replace(_target_was(np.copy)(g), y_train=g.y_train.clip(0, 1),
+                                              y_heldout=g.y_heldout.clip(0, 1))),
     # only a process of its own can show these
     Fault("segfault alone", "row-wise-features", "signal 11", process=True,
           model=((RETURN, _ALONE.format(body="__import__('ctypes').string_at(0)") + RETURN),)),

@@ -17,6 +17,7 @@ from fairway.contract.text import parse_contract, parse_settings
 from fairway.runtime import package
 from fairway.training import work
 from fairway.training.evaluate import BASE_RATE, Evaluation, base_rate, evaluate
+from fairway.training.metrics import PRIMARY_LOSS, row_losses
 from fairway.training.targets import encode
 
 
@@ -75,7 +76,9 @@ def build(
     return CheckInput(
         version=f"{parsed.name}@1", settings=parsed, contract=contract, package=folder / "package", cwd=folder,
         log=folder / "log.txt", train=frame.filter(~test), heldout=frame.filter(test), y_train=labels[~test],
-        events=table.events, python_outputs=outputs, evaluation=evaluation, evaluation_error=error,
+        y_heldout=labels[test], classes=classes, events=table.events, python_outputs=outputs,
+        losses=row_losses(PRIMARY_LOSS[parsed.task], parsed.task, labels[test], outputs),
+        evaluation=evaluation, evaluation_error=error,
     )  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from fairway.testing.targets import HttpTarget
 
 PATIENT = '[endpoint]\np99 = "10s"\ndeadline = "20s"\n'  # settings for a machine that does other work as well
 FAIRWAY = [sys.executable, "-m", "fairway.cli.main"]
+PLACES = ("FAIRWAY_STORE", "FAIRWAY_BLOBS")  # a journey may be taken on servers
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,9 @@ class Done:
 
 def fairway(root: Path, *arguments: str, token: str | None = None, timeout_s: float = 120) -> Done:
     """Run `fairway ...` in a folder, as the owner or as who holds `token`."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("FAIRWAY_")}
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith("FAIRWAY_") or name in PLACES
+    }
     if token is not None:
         environment["FAIRWAY_TOKEN"] = token
     done = subprocess.run(

@@ -126,7 +126,9 @@ def make_package(root: Path, *, leaf: int = 20, before: str = "pass", settings: 
         ),
         contract=CONTRACT.version, runtime=choice.manifest, environment={},
     )  # fmt: skip
-    heldout = {"rows": wire_rows(frame().head(5)), "events": [{}] * 5, "outputs": [0.5] * 5}
+    first = MODEL_FEATURES(frame().head(5).with_columns(recent_km=pl.lit(None, pl.Float64)))
+    offline = ObjectRuntime(model, code, task="binary", classes=2).predict(first)
+    heldout = {"rows": wire_rows(frame().head(5)), "events": [{}] * 5, "outputs": [float(p) for p in offline]}
     package.build(
         root / "package", manifest, settings_toml=settings, contract_toml=CONTRACT_TOML, code=files,
         model=root / "made", reference={}, heldout=heldout,

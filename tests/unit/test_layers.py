@@ -13,7 +13,7 @@ LAYERS = [
     {"process"},
     {"web"},
     {"fleet", "serve"},
-    {"path"},
+    {"keep", "path"},
     {"rollout"},
     {"checks", "monitor"},
     {"training", "registry"},

@@ -3,13 +3,16 @@ must then happen. They are request bodies, so the same list tests the packaged m
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
 
+from fairway.checks.extreme_nested import images, vectors
 from fairway.contract.columns import Column, Contract
+from fairway.contract.comparison import read_rule
 from fairway.contract.settings import Settings
 
 Expected = Literal["ok", "reject", "either"]
@@ -53,6 +56,8 @@ def draw(contract: Contract, settings: Settings, rows: Sequence[Mapping[str, Any
     may_say_at = settings.endpoint.at_from_caller
     columns = [c for c in contract.request_columns if c.role != "at" or may_say_at]
     names = {c.name for c in columns}
+    # Another column's value may break a rule with an extreme one: whether it does is not this list's to say.
+    ruled = {name for rule in contract.rules for name in read_rule(rule, contract.columns).columns}
 
     def base() -> dict[str, str]:
         row = rows[int(rng.integers(len(rows)))]
@@ -61,6 +66,8 @@ def draw(contract: Contract, settings: Settings, rows: Sequence[Mapping[str, Any
     found = []
     for column in columns:
         for name, raw, expected in _values(column, rng):
+            if expected == "ok" and column.name in ruled:
+                expected = "either"
             found.append(
                 Extreme(
                     kind=column.type,
@@ -85,13 +92,23 @@ def _values(column: Column, rng: np.random.Generator) -> list[Raw]:
     null: Raw = ("null", "null", "either" if column.role == "at" else nullable)  # `at` is optional
     makers = {
         "float": _floats, "int": _ints, "bool": _bools, "category": _categories, "string": _strings,
-        "datetime": _datetimes, "date": _dates,
+        "text": _strings, "datetime": _datetimes, "date": _dates, "vector": vectors, "image": images,
     }  # fmt: skip
-    made = makers[column.type](column, rng)
-    if column.type in ("string", "category"):
+    made: list[Raw] = makers[column.type](column, rng)  # type: ignore[assignment]
+    if column.type in ("string", "text", "category"):
         tokens = {json.dumps(token) for token in column.null_values}  # texts that stand for null
         made = [(name, raw, null[2] if raw in tokens else expected) for name, raw, expected in made]
+    if column.pattern is not None:
+        whole = re.compile(column.pattern)
+        made = [(name, raw, _matching(whole, raw, expected)) for name, raw, expected in made]
     return [*made, null]
+
+
+def _matching(pattern: "re.Pattern[str]", raw: str, expected: Expected) -> Expected:
+    """What must happen to a text that would be right without the declared pattern."""
+    if expected != "ok" or not raw.startswith('"'):
+        return expected
+    return "ok" if pattern.fullmatch(json.loads(raw)) else "reject"
 
 
 def _inside(column: Column, value: float) -> Expected:
@@ -165,7 +182,7 @@ def _strings(column: Column, rng: np.random.Generator) -> list[Raw]:
         found = [(name, raw, "either") for name, raw, _ in found]
     found += [("NUL character", '"a\\u0000b"', "either"), ("lone surrogate", '"\\ud800"', "either")]
     found += [("a number", "12", "reject"), ("true", "true", "reject"), ("a list", '["a"]', "reject")]
-    fits: Expected = "ok" if column.max_length >= 2**20 else "reject"
+    fits: Expected = "ok" if column.longest >= 2**20 else "reject"
     return [*found, ("1 MB", json.dumps("x" * 2**20), fits)]
 
 

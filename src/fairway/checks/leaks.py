@@ -24,7 +24,13 @@ def single_column_scores(frame: pl.DataFrame, columns: list[str], y: Array, task
     Nulls count as a value of their own. Categories are scored by the other half of the rows, so many values alone do
     not look like knowledge.
     """
-    return {name: _score(frame[name], y, task) for name in columns if name in frame.columns}
+    # What a vector or an image alone tells needs a model of its own.
+    plain = [n for n in columns if n in frame.columns and not _is_nested(frame.schema[n])]
+    return {name: _score(frame[name], y, task) for name in plain}
+
+
+def _is_nested(dtype: pl.DataType) -> bool:
+    return dtype.is_nested() or dtype == pl.Binary
 
 
 def _score(column: pl.Series, y: Array, task: str) -> float:

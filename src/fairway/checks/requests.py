@@ -16,7 +16,7 @@ from fairway.errors import RequestError
 
 SLOW = 5  # METHODS 6f: no answer takes longer than 5 x the p99 budget
 BATCH = 200
-ALONE_S = 0.3
+ALONE_S = 0.05
 
 
 Decode = Callable[[bytes], Decoded]

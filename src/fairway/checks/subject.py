@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from fairway.contract.columns import Contract
 from fairway.contract.settings import Settings
 from fairway.contract.view import ViewSpec
+from fairway.data.segment import hashed
 
 Outputs = NDArray[np.float64]
 Events = Mapping[str, pl.DataFrame]
@@ -90,7 +91,10 @@ def some(frame: pl.DataFrame, n: int, rng: np.random.Generator) -> pl.DataFrame:
 def who(contract: Contract, row: Mapping[str, Any]) -> str:
     """ "customerID 7590-VHVEG", or the row's number by the caller when there is no entity."""
     entity = contract.by_role("entity")
-    return f"{entity.name} {row.get(entity.name)}" if entity is not None and entity.name in row else "a row"
+    if entity is None or entity.name not in row or entity.log == "drop":
+        return "a row"
+    value = row.get(entity.name)
+    return f"{entity.name} {hashed(value) if entity.log == 'hash' else value}"
 
 
 def at_column(contract: Contract) -> str | None:

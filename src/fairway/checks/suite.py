@@ -4,6 +4,7 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from fairway import clock
 from fairway.checks import child as inside
-from fairway.checks import judged, leaks
+from fairway.checks import judged, leaks, sample
 from fairway.checks.result import CheckResult, failed, passed, unknown
 from fairway.checks.subject import Material
 from fairway.contract.columns import Contract
@@ -40,11 +41,12 @@ class CheckInput:
     """What there is to check.
 
     version: "churn@3", or the run while there is none, for the repeat command. train, heldout: typed rows with their
-    target, without view columns. cwd: the project's folder. log: file for what its code prints. y_train: labels of
-    `train` as numbers. events: by source, typed, with "_known_at". python_outputs: of the trained object on `heldout`,
-    before packaging. evaluation: None when outputs could not be evaluated, then evaluation_error says why. champion:
-    its name, None without one. look_ups: view columns of `train`, in its order, where they are known, for the search
-    for leaks. limit: of one check.
+    target, without view columns. cwd: the project's folder. log: file for what its code prints. y_train, y_heldout:
+    their labels as numbers, codes by `classes`. losses: of `heldout`, row by row. y_champion: labels of all rows that
+    the champion was made from, None where they are gone. events: by source, typed, with "_known_at". python_outputs: of
+    the trained object on `heldout`, before packaging. evaluation: None when outputs could not be evaluated, then
+    evaluation_error says why. champion: its name, None without one. look_ups: view columns of `train`, in its order,
+    where they are known, for the search for leaks. limit: of one check.
     """
 
     version: str
@@ -56,10 +58,14 @@ class CheckInput:
     train: pl.DataFrame
     heldout: pl.DataFrame
     y_train: NDArray[Any]
+    y_heldout: NDArray[Any]
+    classes: tuple[str, ...]
     events: Mapping[str, pl.DataFrame]
     python_outputs: NDArray[np.float64]
     evaluation: Evaluation | None
     evaluation_error: str = ""
+    y_champion: NDArray[Any] | None = None
+    losses: NDArray[np.float64] | None = None
     champion: str | None = None
     look_ups: pl.DataFrame | None = None
     seed: int = 0
@@ -86,7 +92,11 @@ def run_checks(given: CheckInput, *, child: Child | None = None) -> list[CheckRe
     else:
         first = child or _new_child(given)
         try:
-            results = [*_in_this_process(given), *_in_children(given, names, first)]
+            # Those of this process are done while the child works: neither waits for the other.
+            with ThreadPoolExecutor(1) as beside:
+                own = beside.submit(_in_this_process, given)
+                inner = _in_children(given, names, first)
+                results = [*own.result(), *inner]
         finally:
             first.close()
     return [
@@ -114,6 +124,12 @@ def _in_this_process(given: CheckInput) -> list[CheckResult]:
             extra_columns=tuple(extra.columns) if extra is not None else (),
         )),
         ("train-heldout-apart", lambda: judged.rows_apart(contract, given.train, given.heldout)),
+        ("copies-apart", lambda: sample.copies_apart(contract, given.train, given.heldout, given.losses)),
+        ("class-balance", lambda: sample.class_balance(given.y_train, given.y_heldout, given.classes)),
+        ("target-steady", lambda: sample.target_steady(
+            np.concatenate([given.y_train, given.y_heldout]), given.y_champion, given.classes, given.champion,
+            declared=contract.column(settings.target).range is not None,
+        )),
         ("contract-reviewed", lambda: judged.contract_reviewed(contract)),
     ]  # fmt: skip
     results: list[CheckResult] = []

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from fairway import __version__
-from fairway.cli import admin, later, make, move, run, see
+from fairway.cli import admin, check, later, make, move, run, see
 from fairway.cli.terminal import progress, say
 from fairway.errors import FairwayError, UsageError
 
@@ -81,6 +81,7 @@ def options(
 
 
 make.register(app)
+check.register(app)
 run.register(app)
 move.register(app)
 see.register(app)

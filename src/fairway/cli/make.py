@@ -1,4 +1,4 @@
-"""`new`, `check`, `train` and `diff`: what is made, and how two of it differ."""
+"""`new` and `train`: what is made."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -6,11 +6,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fairway.cli import pages
 from fairway.cli.terminal import DryFlag, JsonFlag, YesFlag, ask, emit, interactive, progress, say, table
-from fairway.cli.things import allowed, parse_model, project_for, workspace_here
-from fairway.errors import FairwayError
-from fairway.web.words import count, length, metric_name, number, plain, short
+from fairway.cli.things import allowed, project_for, workspace_here
+from fairway.errors import FairwayError, SourceHeld, UsageError
+from fairway.web.words import count, length, metric_name, number, short
 
 if TYPE_CHECKING:
     from fairway.data.project import Project
@@ -22,9 +21,7 @@ Thing = Annotated[str | None, typer.Argument(metavar="MODEL", help="By default t
 
 def register(app: typer.Typer) -> None:
     app.command("new")(new)
-    app.command("check")(check)
     app.command("train")(train)
-    app.command("diff")(diff)
 
 
 # -- new -------------------------------------------------------------------------------------------------------------
@@ -32,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name; a folder of this name is made.")],
-    data: Annotated[str, typer.Option("--data", metavar="TABLE", help="A CSV or Parquet file, or a folder of them.")],
+    data: Annotated[str, typer.Option("--data", metavar="TABLE", help="A file, folder, glob, s3:// or \"select ...\".")],
     target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="What is to be predicted.")],
     at: Annotated[str | None, typer.Option("--at", metavar="COLUMN", help="When a prediction is asked.")] = None,
     entity: Annotated[str | None, typer.Option("--entity", metavar="COLUMN", help="What a row is about.")] = None,
@@ -45,6 +42,12 @@ def new(
     label_delay: Annotated[
         str | None, typer.Option("--label-delay", metavar="30d", help="Until the true answer is known, or unknown.")
     ] = None,
+    url: Annotated[
+        str | None, typer.Option("--url", metavar="env:NAME", help="Of a query's database: a variable that holds it.")
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option("--contract", metavar="FILE:SCHEMA", help="A Pandera schema whose rules are taken.")
+    ] = None,
     yes: YesFlag = False,
     json: JsonFlag = False,
     dry_run: DryFlag = False,
@@ -54,60 +57,21 @@ def new(
     from contextlib import ExitStack
 
     from fairway.path.new import new as make
+    from fairway.path.new_source import from_anywhere
 
     questions = ask if interactive() and not yes and not json else None
     with ExitStack() as stack:
         # A dry run does all of it, in a folder that is gone afterwards.
         folder = stack.enter_context(tempfile.TemporaryDirectory()) if dry_run else None
+        table, database = from_anywhere(data, url) if dry_run else (data, url)
         made = make(
-            name, str(Path(data).resolve()) if dry_run else data, target, at=at, entity=entity, task=task,
+            name, table, target, url=database, contract=contract, at=at, entity=entity, task=task,
             positive=positive, label_delay=label_delay, yes=yes or questions is None, ask=questions, folder=folder,
             say=None if json else say,
         )  # fmt: skip
     written = ["Nothing was written (--dry-run)."] if dry_run else made.written()
     result = {**made.as_dict(), **({"root": None, "dry_run": True} if dry_run else {})}
     emit(result, json=json, lines=lambda: ["", *written])
-
-
-# -- check -----------------------------------------------------------------------------------------------------------
-
-
-def check(
-    thing: Annotated[str | None, typer.Argument(metavar="MODEL[@N]", help="By default this project as it is.")] = None,
-    only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="NAME", help="Just this check; repeatable.")
-    ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of everything that is drawn.")] = 0,
-    json: JsonFlag = False,
-) -> None:
-    """Data, code and gate; registers nothing. Of a version: its checks once more."""
-    from fairway.path.check import check_project, check_version
-
-    named = parse_model(thing) if thing is not None else None
-    project = project_for(thing)
-    by = allowed(project.workspace, "scientist").name
-    wanted = tuple(only or ())
-    if named is not None and named.version is not None:
-        found = check_version(project.workspace, named.model, named.version, project, only=wanted, seed=seed)
-    else:
-        try:
-            found = check_project(project, actor=by, seed=seed, only=wanted, say=say_step)
-        except FairwayError as error:
-            _note_failed(project, error)
-            raise
-    said = {"pass": "the gate would pass", "fail": "the gate would fail", "ask": "a person would be asked"}[
-        found.verdict
-    ]
-    emit(
-        found.as_dict(),
-        json=json,
-        lines=lambda: [
-            *pages.checks([c.as_dict() for c in found.checks]),
-            f"{found.thing}: {said}. Nothing was registered.",
-        ],
-    )
-    if found.verdict != "pass":
-        raise typer.Exit(1 if found.verdict == "fail" else 3)
 
 
 # -- train -----------------------------------------------------------------------------------------------------------
@@ -118,23 +82,61 @@ def train(
     seed: Annotated[
         int, typer.Option("--seed", min=0, metavar="N", help="Of the split's draws, the training and the checks.")
     ] = 0,
+    reproduce: Annotated[
+        str | None, typer.Option("--reproduce", metavar="RUN", help="Make what a run or version made again; compare.")
+    ] = None,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild-environment", help="With --reproduce: in the recorded packages, installed by uv.")
+    ] = False,
     json: JsonFlag = False,
 ) -> None:
     """From data to a tested version. Never changes traffic."""
     from fairway.path.train import train as run_train
 
+    if reproduce is not None:
+        _reproduce(thing, reproduce, rebuild=rebuild, json=json)
+        return
+    if rebuild:
+        raise UsageError("--rebuild-environment belongs to --reproduce RUN", field="rebuild_environment")
     project = project_for(thing)
     by = allowed(project.workspace, "scientist").name
     try:
         result = run_train(project, actor=by, seed=seed, say=say_step)
     except FairwayError as error:
-        _note_failed(project, error)
+        note_failed(project, error)
         raise
     emit({**result.as_dict(), "may_be_deployed": result.verdict == "pass"}, json=json, lines=lambda: trained(result))
     if result.verdict == "fail":
         raise typer.Exit(1)
     if result.verdict == "ask":
         raise typer.Exit(3)
+
+
+def _reproduce(thing: str | None, run: str, *, rebuild: bool, json: bool) -> None:
+    """Registers nothing. Exit code 1 when it is not identical."""
+    from fairway.path.reproduce import reproduce as again
+
+    if thing is not None:
+        raise UsageError(f"--reproduce {run} names what is made again; leave {thing} out", field="reproduce")
+    workspace = workspace_here()
+    allowed(workspace, "scientist")
+    found = again(workspace, run, rebuild_environment=rebuild, say=say_step)
+
+    def lines() -> list[str]:
+        where = "in its own environment, built again" if found.rebuilt else "in this environment"
+        if found.identical:
+            said = [f"{found.run}: identical {where}. Artifact {found.artifact_then[:12]}, every byte as before."]
+        elif found.artifact is None:
+            said = [f"{found.run} can't be made again {where}:"]
+        else:
+            said = [f"{found.run}: not identical {where}. What differs, causes first:"]
+        rows = [["", "then", "now"], *([d.what, d.then[:60], d.now[:90]] for d in found.differences)]
+        said += ["", *table(rows, indent="  ", gap=3), ""] if found.differences else []
+        return ["", *said, *(f"  note: {note}" for note in found.notes)]
+
+    emit(found.as_dict(), json=json, lines=lines)
+    if not found.identical:
+        raise typer.Exit(1)
 
 
 def say_step(line: "StepLine") -> None:
@@ -146,13 +148,13 @@ def say_step(line: "StepLine") -> None:
         progress(f"             {note}")
 
 
-def _note_failed(project: "Project", error: FairwayError) -> None:
+def note_failed(project: "Project", error: FairwayError) -> None:
     """Say with the error which run failed, where its log is, and what still serves."""
     from fairway.registry import show as read
 
     store, model = project.workspace.store, project.settings.name
     failed = [run for run in read.runs(store, model=model) if run["status"] == "failed"]
-    if not failed or failed[0]["error"] != str(error)[:2000]:
+    if not failed or failed[0]["error"] != str(error)[:2000] or isinstance(error, SourceHeld):
         return
     run, seconds = failed[0]["run"], failed[0]["seconds"]
     took = length(timedelta(seconds=seconds)) if seconds >= 10 else f"{seconds:.1f} s"
@@ -246,28 +248,3 @@ def shortest(path: Path) -> str:
         return str(path.resolve().relative_to(Path.cwd().resolve()))
     except ValueError:
         return str(path)
-
-
-# -- diff ------------------------------------------------------------------------------------------------------------
-
-
-def diff(
-    one: Annotated[
-        str, typer.Argument(metavar="ONE", help="A version, run or dataset: churn@1, run-7f3a, data-16320c.")
-    ],
-    other: Annotated[str, typer.Argument(metavar="OTHER", help="Another of the same kind.")],
-    json: JsonFlag = False,
-) -> None:
-    """What differs between two versions, runs or datasets."""
-    from fairway.registry.differences import between
-
-    found = between(workspace_here(), one, other)
-
-    def lines() -> list[str]:
-        if not found["differences"]:
-            return [f"{one} and {other}: no difference in data, contract, code, environment, settings or results"]
-        rows = [["", one, other]]
-        rows += [[d["what"], plain(d["one"])[:50], plain(d["other"])[:50]] for d in found["differences"]]
-        return table(rows, indent="  ", gap=3)
-
-    emit(found, json=json, lines=lines)

@@ -1,5 +1,6 @@
 """`deploy`, `rollback` and `answer`: what moves traffic, or decides whether it moves."""
 
+import re
 import time
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fairway import clock
-from fairway.cli import pages
+from fairway.cli import jobs, pages
 from fairway.cli.terminal import DryFlag, JsonFlag, WhyOption, YesFlag, emit, progress, table
 from fairway.cli.things import allowed, model_for, project_here, workspace_here
 from fairway.errors import NotServed, RolloutRefused, UsageError
@@ -288,21 +289,24 @@ def rollback_lines(moved: dict[str, Any]) -> list[str]:
 
 
 def answer(
-    review: Annotated[str, typer.Argument(metavar="REVIEW", help="For example review-31.")],
+    review: Annotated[str, typer.Argument(metavar="REVIEW", help="For example review-31; or a job, job-12.")],
     choice: Annotated[
-        str, typer.Argument(metavar="CHOICE", help="One of the review's choices: approve, retrain, keep ...")
+        str, typer.Argument(metavar="CHOICE", help="One of its choices: approve, retrain, keep ...; of a job: cancel.")
     ],
     why: WhyOption = None,
     json: JsonFlag = False,
     dry_run: DryFlag = False,
     yes: YesFlag = False,
 ) -> None:
-    """Answer a review; the answer and its reason are kept."""
+    """Answer a review, or cancel a job; the answer and its reason are kept."""
     from fairway.cli.things import actor
     from fairway.registry import show as read
     from fairway.web import actions
 
     workspace = _workspace()
+    if re.fullmatch(r"job-\d+", review):
+        jobs.answer(workspace, review, choice, why=why, json=json, dry_run=dry_run)
+        return
     by = actor(workspace)
     if dry_run:
         found = read.review(workspace.store, review)

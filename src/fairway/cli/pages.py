@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fairway import clock
+from fairway.cli import jobs
 from fairway.cli.terminal import table
 from fairway.web import evidence
 from fairway.web.words import (
@@ -11,6 +12,7 @@ from fairway.web.words import (
     ago,
     alone,
     count,
+    equality,
     estimates,
     live_metric,
     local,
@@ -79,6 +81,7 @@ def status(found: Json) -> list[str]:
             ],
             indent="  ",
         )
+    lines += jobs.failed_lines(found["failed_jobs"])
     lines.append("")
     serving = found.get("serving")
     if serving:
@@ -113,11 +116,30 @@ def model(found: Json) -> list[str]:
         lines.append(f"  live       {shares(end)}   since {local(end['changed_at'])}, by {end['changed_by']}")
     lines.append(f"  traffic    {traffic(found)}")
     lines.append(f"  metric     {live_metric(found)}")
+    lines += _equality(found["windows"])
+    lines += [f"  {source['source']:<10} {_source(source)}" for source in found["sources"]]
     lines += ["", *listing("versions", found["versions"])] if found["versions"] else []
     for kind in ("rollouts", "alarms", "reviews"):
         if found[kind]:
             lines += ["", *listing(kind, found[kind][:10])]
     return lines
+
+
+def _equality(windows: Sequence[Json]) -> list[str]:
+    """The newest window whose predictions were recomputed."""
+    for window in reversed(windows):
+        told = (window["judgement"] or {}).get("equality")
+        if told and told["n"]:
+            since = local(window["start_at"])
+            return [f"  equality   {equality(told)}: predictions of the window from {since}, recomputed as in training"]
+    return []
+
+
+def _source(found: Json) -> str:
+    """A table as it was last read."""
+    newest = f", newest {local(found['newest'])}" if found["newest"] else ""
+    said = {"held": f"   HELD: {found['review']}", "accepted": f"   accepted: {found['review']}"}.get(found["state"], "")
+    return f"{found['rows']:,} rows{newest}, read {local(found['read_at'])}{said}"
 
 
 def version(found: Json) -> list[str]:
@@ -360,6 +382,9 @@ LISTS: dict[str, tuple[list[str], Callable[[Json], list[str]]]] = {
         lambda r: [r["review"], r["model"], r["question"], r["assignee"], local(r["opened_at"]), r["answer"] or "open"],
     ),
 }  # fmt: skip
+
+
+LISTS |= jobs.LISTS
 
 
 def listing(kind: str, found: Sequence[Any]) -> list[str]:

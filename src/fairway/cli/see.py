@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import typer
 
-from fairway.cli import pages
+from fairway.cli import contracts, jobs, pages
 from fairway.cli.terminal import JsonFlag, emit
 from fairway.cli.things import parse_model, project_here, workspace_here
 from fairway.errors import ModelNotFound, UsageError
 
-LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "datasets", "models", "defaults")
+LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "datasets", "models", "jobs", "schedules", "defaults")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,19 +38,27 @@ def status(
 
 def show(
     thing: Annotated[
-        str, typer.Argument(metavar="THING", help="An id (run-7f3a, rollout-9 ...), a model or version, or a list.")
+        str, typer.Argument(metavar="THING", help="An id (run-7f3a, rollout-9 ...), a version, contract, or a list.")
     ],
     json: JsonFlag = False,
     log: Annotated[bool, typer.Option("--log", help="A run's log.")] = False,
     recompute: Annotated[bool, typer.Option("--recompute", help="A rollout's decision again, from its sums.")] = False,
     rows: Annotated[bool, typer.Option("--rows", help="The predictions of a rollout's challenger.")] = False,
+    odcs: Annotated[
+        bool, typer.Option("--odcs", help="A contract in the Open Data Contract Standard, as YAML.")
+    ] = False,
+    card: Annotated[bool, typer.Option("--card", help="A version's model card, as Markdown.")] = False,
 ) -> None:
     """Anything by id, or a list.
 
-    The lists: runs, reviews, alarms, rollouts, versions, datasets, models, defaults.
+    The lists: runs, reviews, alarms, rollouts, versions, datasets, models, jobs, schedules,
+    defaults.
     """
     from fairway.registry import show as read
 
+    if thing == "contract" or odcs:
+        contracts.show(thing, odcs=odcs, json=json)
+        return
     workspace = workspace_here()
     store = workspace.store
     kind, _, rest = thing.partition("-")
@@ -61,7 +69,9 @@ def show(
         return
     if log and kind != "run":
         raise UsageError("--log belongs to a run, for example run-7f3a")
-    if thing in LISTS:
+    if card:
+        _card(workspace, thing, json=json)
+    elif thing in LISTS:
         found = _list(store, thing)
         emit(found, json=json, lines=lambda: pages.listing(thing, found))
     elif thing in read.models(store):  # also a model named like an id
@@ -84,6 +94,9 @@ def show(
     elif kind == "review" and rest.isdigit():
         review = read.review(store, thing)
         emit(review, json=json, lines=lambda: pages.review(review))
+    elif kind == "job" and rest.isdigit():
+        job = read.job(store, thing)
+        emit(job, json=json, lines=lambda: jobs.job(job))
     elif kind == "data" and rest:
         dataset = read.dataset(store, thing)
         emit(dataset, json=json, lines=lambda: pages.dataset(dataset))
@@ -110,6 +123,19 @@ def _list(store: Any, name: str) -> list[Any]:
 
         return defaults.describe()
     return list(getattr(read, name)(store))
+
+
+def _card(workspace: Any, thing: str, *, json: bool) -> None:
+    """Markdown; its HTML is in the run's folder."""
+    from fairway.path import card, page
+    from fairway.registry.versions import get
+
+    named = parse_model(thing)
+    row = get(workspace.store, named.model, named.version)
+    text = page.markdown(card.card(workspace, named.model, int(row.version)))
+    path = workspace.folder / "runs" / row.run / card.NAME
+    emit({"model": named.model, "version": int(row.version), "markdown": text, "html": str(path)}, json=json,
+         lines=text.splitlines)  # fmt: skip
 
 
 def _run_log(workspace: Any, run: dict[str, Any]) -> str:

@@ -99,8 +99,10 @@ def actor(workspace: "Workspace") -> "Identity":
 
 
 def allowed(workspace: "Workspace", role: str) -> "Identity":
-    """The actor, if they may act as `role`. Raises: NotAllowed."""
+    """The actor, if they may act as `role`. Raises: NotAllowed; StoreReadOnly for who wants to change something."""
     identity = actor(workspace)
     if not identity.may(role):
         raise NotAllowed(f"{identity.name} has no role {role}; it has {', '.join(sorted(identity.roles))}")
+    if role == "scientist":  # now, and not after minutes of training
+        workspace.store.check_writable()
     return identity

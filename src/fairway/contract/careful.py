@@ -7,10 +7,12 @@ for column names that msgspec can't express. Both accept the same bodies; a prop
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from fairway.contract.columns import Column
+from fairway.contract.formats import is_image, unpacked
 from fairway.errors import RequestError
 
 INT64_LOW, INT64_HIGH = -(2**63), 2**63 - 1
@@ -18,14 +20,18 @@ MAX_ROWS = 10_000
 REQUEST_ID = re.compile(r"[!-~]{1,128}")
 _EXPECTED = {
     "int": "int", "float": "float", "bool": "bool", "category": "string", "string": "string",
-    "datetime": "ISO time with a zone (string)", "date": "ISO date (string)",
+    "text": "string", "datetime": "ISO time with a zone (string)", "date": "ISO date (string)",
+    "vector": "array of numbers", "image": "base64 text of an image's bytes (string)",
 }  # fmt: skip
 ABSENT: Any = type("Absent", (), {"__repr__": lambda self: "ABSENT", "__bool__": lambda self: False})()
 
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """What a row may carry in one column. required: the key must be there. low, high: declared range (numbers)."""
+    """What a row may carry in one column. required: the key must be there. low, high: declared range (numbers).
+
+    length: of a vector. formats: of an image.
+    """
 
     name: str
     type: str
@@ -34,15 +40,19 @@ class Field:
     low: float | None
     high: float | None
     max_length: int
+    length: int | None = None
+    formats: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, column: Column, *, required: bool | None = None, nulls: bool | None = None) -> "Field":
-        numeric = column.type in ("int", "float")
+        numeric = column.type in ("int", "float", "vector")
         low, high = column.range if numeric and column.range else (None, None)
         if nulls is None:
             nulls = column.nulls and column.role not in ("entity", "at")
         must = not nulls if required is None else required
-        return cls(column.name, column.type, must, nulls, low, high, column.max_length)  # type: ignore[arg-type]
+        return cls(
+            column.name, column.type, must, nulls, low, high, column.longest, column.length, column.formats  # type: ignore[arg-type]
+        )
 
 
 class _Pairs(list[tuple[str, Any]]):
@@ -159,7 +169,38 @@ def check_value(field: Field, value: Any, path: str) -> Any:
         if not isinstance(value, bool):
             refuse(f"expected bool (true or false), got {shown(value)}", code="wrong_type", field=path)
         return value
+    if kind == "vector":
+        return check_vector(field, value, path)
+    if kind == "image":
+        return check_image(field, value, path)
     return check_text(value, path, expected=_EXPECTED[kind], max_length=field.max_length)
+
+
+def check_vector(field: Field, value: Any, path: str) -> list[float]:
+    if not is_array(value):
+        refuse(f"expected array of {field.length} numbers, got {shown(value)}", code="wrong_type", field=path)
+    if len(value) != field.length:
+        refuse(f"has {len(value):,} numbers; it must have {field.length:,}", code="wrong_length", field=path)
+    number = Field(field.name, "float", True, False, field.low, field.high, 0)
+    return [check_value(number, item, f"{path}[{place}]") for place, item in enumerate(value)]
+
+
+def check_image(field: Field, value: Any, path: str) -> bytes:
+    if not isinstance(value, str):
+        refuse(f"expected {_EXPECTED['image']}, got {shown(value)}", code="wrong_type", field=path)
+    found = unpacked(value) if value.isascii() else None
+    if found is None:
+        refuse("is no base64 text", code="wrong_type", field=path)
+    if len(found) > field.max_length:
+        refuse(f"has {len(found):,} bytes; at most {field.max_length:,} are allowed", code="too_long", field=path)
+    return check_format(field.formats, found, path)
+
+
+def check_format(formats: Sequence[str], value: bytes, path: str) -> bytes:
+    """Raises: RequestError for bytes that begin like none of the formats, where any are declared."""
+    if formats and not is_image(value, formats):
+        refuse(f"is no {' or '.join(formats)} image", code="wrong_format", field=path)
+    return value
 
 
 def check_range(field: Field, value: Any, path: str) -> Any:

@@ -1,6 +1,6 @@
 """A contract: the columns of data as values. Pure: reading and writing contract.toml is in `contract.text`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import timedelta
 from typing import Literal
 
@@ -11,6 +11,15 @@ Known = Literal["request", "lookup", "later", "unsure"]
 Role = Literal["feature", "entity", "at", "target", "ignore"]
 
 FORMAT = 1
+
+_LONGEST = {"text": 100_000, "image": 5_000_000}
+_UNSAID = ("why", "assumed")  # for readers: they change no rule
+# The keys that every id has counted since format 1, set or not. A key that came later counts only where it is set, so
+# that a contract which does not use it keeps its id.
+_ALWAYS = (
+    "name", "type", "role", "known", "nulls", "null_values", "decimal", "unit", "seen", "range", "values", "unseen",
+    "zone", "log", "max_length",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +41,8 @@ class Column:
     unseen: a category value outside the list becomes null and is flagged, or is refused.
     zone: time zone of a datetime that states none.
     log: how the prediction log keeps the value.
-    max_length: of a string or text, in characters; of an image, in bytes.
+    max_length: of a string or text, in characters (10,000 and 100,000 unless given); of an image, in bytes (5,000,000).
+    formats: of an image: what its first bytes must say it is (png, jpeg, gif, webp, bmp, tiff); none given, any bytes.
     length: of a vector: how many numbers every value has.
     pattern: a regular expression that the whole string matches; otherwise the row is refused.
     unique: no value may come twice in the table.
@@ -55,13 +65,19 @@ class Column:
     unseen: Literal["null", "reject"] = "null"
     zone: str | None = None
     log: Literal["plain", "hash", "drop"] = "plain"
-    max_length: int = 10_000
+    max_length: int | None = None
+    formats: tuple[str, ...] = ()
     length: int | None = None
     pattern: str | None = None
     unique: bool = False
     monotonic: Literal["rises", "strictly"] | None = None
     why: str | None = None
     assumed: tuple[str, ...] = ()
+
+    @property
+    def longest(self) -> int:
+        """`max_length`, or what holds without one."""
+        return self.max_length if self.max_length is not None else _LONGEST.get(self.type, 10_000)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,11 +141,23 @@ class Contract:
     @property
     def version(self) -> str:
         """Content id of what the rules and types say; `reviewed`, `why` and `assumed` do not count."""
-
-        def rules(columns: tuple[Column, ...]) -> list[object]:
-            return [
-                {k: v for k, v in vars(c).items() if k not in ("why", "assumed")} | {"name": c.name} for c in columns
-            ]
-
-        content = {"columns": rules(self.columns), "sources": [[n, rules(cs)] for n, cs in self.sources]}
+        content: dict[str, object] = {
+            "columns": [_counted(c) for c in self.columns],
+            "sources": [[name, [_counted(c) for c in columns]] for name, columns in self.sources],
+        }
+        if self.rules:
+            content["rules"] = [[rule.name, rule.check, rule.when] for rule in self.rules]
+        if self.rows is not None:
+            content["rows"] = self.rows
+        if self.fresh is not None:
+            content["fresh_s"] = self.fresh.total_seconds()
         return "contract-" + fingerprint.of_value(content)[:12]
+
+
+def _counted(column: Column) -> dict[str, object]:
+    later = {
+        f.name: getattr(column, f.name)
+        for f in fields(column)
+        if f.name not in _ALWAYS and f.name not in _UNSAID and getattr(column, f.name) != f.default
+    }
+    return {key: getattr(column, key) for key in _ALWAYS} | {"max_length": column.longest} | later

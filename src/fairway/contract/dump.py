@@ -8,14 +8,17 @@ from datetime import timedelta
 from typing import Any
 
 from fairway.contract.columns import Column, Contract
-from fairway.contract.settings import Settings
+from fairway.contract.settings import Settings, SourceSettings
 from fairway.contract.view import format_duration
 
 _BARE = re.compile(r"[A-Za-z0-9_-]+")
 _ESCAPES = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t", "\r": "\\r"}
 _COMMENT_AT = 30
-_TABLES = ("data", "split", "train", "gates", "endpoint", "rollout", "monitor", "retrain", "limits")
-_TOP = ("format", "name", "task", "target", "positive", "entity", "at", "label_delay", "owner", "risk", "defaults")
+_TABLES = ("data", "split", "train", "gates", "endpoint", "rollout", "monitor", "retrain", "log", "limits")
+_TOP = (
+    "format", "name", "task", "target", "positive", "entity", "at", "label_delay", "owner", "purpose", "risk",
+    "defaults",
+)  # fmt: skip
 _NEEDED = ("format", "name", "task", "target", "defaults")
 _NOTHING = {"label_delay": "unknown", "retrain.every": "never"}  # how None is written where it is shown
 
@@ -75,7 +78,7 @@ def dump_settings(
         value = getattr(settings, key)
         if value is None and key in show and key in _NOTHING:
             value = _NOTHING[key]
-        if value is not None and (key in _NEEDED or key in show or value != _default(Settings, key)):
+        if value is not None and (key in _NEEDED or key in show or value != default_of(Settings, key)):
             lines.append(line(key, value, notes.get(key)))
     for table in _TABLES:
         value = getattr(settings, table)
@@ -87,7 +90,11 @@ def dump_settings(
         if table == "data":
             for name, source in settings.sources.items():
                 lines += ["", f"[sources.{toml_key(name)}]"]
-                lines += [line(key, item) for key, item in vars(source).items() if item is not None]
+                lines += [
+                    line(key, item)
+                    for key, item in vars(source).items()
+                    if item is not None and item != default_of(SourceSettings, key)
+                ]
     return "\n".join(lines) + "\n"
 
 
@@ -97,7 +104,7 @@ def _members(table: str, value: Any, settings: Settings, notes: Mapping[str, str
     found = []
     for key in (f.name for f in fields(value)):
         item, path = getattr(value, key), f"{table}.{key}"
-        default = _default(type(value), key)
+        default = default_of(type(value), key)
         if path == "rollout.margin" and settings.task == "regression":
             default = None  # regression: 2 % of the champion's mean, which is what its absence says
         if item is None and path in show and path in _NOTHING:
@@ -107,7 +114,7 @@ def _members(table: str, value: Any, settings: Settings, notes: Mapping[str, str
     return found
 
 
-def _default(kind: type, key: str) -> Any:
+def default_of(kind: type, key: str) -> Any:
     assert is_dataclass(kind)
     return next(f.default for f in fields(kind) if f.name == key)
 
@@ -117,8 +124,12 @@ def dump_contract(contract: Contract, *, comments: Mapping[str, str] | None = No
     notes = {"reviewed": "set true when a person has read this file"} | dict(comments or {})
     lines = [f"# {text}" for text in head]
     lines += [line("format", contract.format), line("reviewed", contract.reviewed, notes["reviewed"])]
+    lines += [line(key, value) for key in ("rows", "fresh") if (value := getattr(contract, key)) is not None]
     for column in contract.columns:
         lines += ["", f"[columns.{toml_key(column.name)}]", *_column(column, notes)]
+    for rule in contract.rules:
+        lines += ["", f"[rules.{toml_key(rule.name)}]"]
+        lines += [line(key, value) for key, value in vars(rule).items() if key != "name" and value is not None]
     for name, columns in contract.sources:
         if not columns:
             lines += ["", f"[sources.{toml_key(name)}.columns]"]
@@ -127,11 +138,16 @@ def dump_contract(contract: Contract, *, comments: Mapping[str, str] | None = No
     return "\n".join(lines) + "\n"
 
 
+def column_lines(column: Column) -> list[str]:
+    """One column's table, `[columns.NAME]` first."""
+    return [f"[columns.{toml_key(column.name)}]", *_column(column, {})]
+
+
 def _column(column: Column, notes: Mapping[str, str]) -> list[str]:
     found = []
     for key in (f.name for f in fields(column) if f.name != "name"):
         value = getattr(column, key)
-        default = "later" if key == "known" and column.role == "target" else _default(Column, key)
+        default = "later" if key == "known" and column.role == "target" else default_of(Column, key)
         shown = key == "type" or (key == "known" and column.role == "feature")
         if value is not None and (shown or value != default):
             found.append(line(key, value, notes.get(f"{column.name}.{key}")))

@@ -1,10 +1,12 @@
 """What type a column has: guessed once by `new`, strictly, and written down for a person to read."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
 from fairway.contract.columns import Column
+from fairway.contract.formats import format_of
+from fairway.contract.nested import LISTED, as_lists, image
 from fairway.contract.parsing import dtype_of, parse, split_time
 from fairway.errors import DataError
 
@@ -24,7 +26,8 @@ class Guess:
 
 
 def guess(raw: pl.Series, *, file: str = "") -> Guess | None:
-    """The column's type from its values; None for a kind of value that fairway has no type for (lists, durations).
+    """The column's type from its values; None for a kind of value that fairway has no type for (durations, ragged
+    lists).
 
     Raises: DataError for a column that mixes numbers with other text, and for infinities, with the first rows.
     """
@@ -44,7 +47,37 @@ def guess(raw: pl.Series, *, file: str = "") -> Guess | None:
         return _made(raw, Column(name=name, type="date"))
     if isinstance(dtype, pl.Categorical | pl.Enum):
         raw = raw.cast(pl.String)
+    if isinstance(dtype, pl.List | pl.Array):
+        return _vector(raw)
+    if dtype == pl.Binary or isinstance(dtype, pl.Struct):
+        return _image(raw)
     return _text(raw, file) if raw.dtype == pl.String else None
+
+
+def _vector(raw: pl.Series) -> Guess | None:
+    """Lists of numbers, when every one has the same number of them."""
+    lists = as_lists(raw)
+    if lists is None or lists.null_count() > raw.null_count():
+        return None
+    lengths = lists.list.len().drop_nulls().unique().to_list()
+    if len(lengths) != 1 or not lengths[0]:
+        return None
+    column = Column(name=raw.name, type="vector", length=int(lengths[0]))
+    return None if parse(raw, column).bad.any() else _made(raw, column)
+
+
+def _image(raw: pl.Series) -> Guess | None:
+    """Bytes, with the formats that their beginnings say, when all of them are known ones."""
+    values = image(raw).values.drop_nulls()
+    if values.is_empty() or image(raw).bad.any():
+        return None
+    formats = {format_of(value) for value in values}
+    longest = int(values.bin.size().max() or 0)  # type: ignore[arg-type]
+    known = tuple(sorted(name for name in formats if name)) if None not in formats else ()
+    column = Column(name=raw.name, type="image", formats=known)
+    if 2 * longest > column.longest:
+        column = replace(column, max_length=2 * longest)
+    return _made(raw, column)
 
 
 def _zone(naive: bool) -> tuple[str, ...]:
@@ -55,6 +88,8 @@ def _text(raw: pl.Series, file: str) -> Guess:
     """Text of a CSV, or of a Parquet file's string column."""
     name = raw.name
     distinct = raw.drop_nulls().unique()
+    if len(distinct) and distinct.str.contains(LISTED).all() and (listed := _vector(raw)) is not None:
+        return listed
     blank = list(distinct.filter(distinct.str.strip_chars() == "").sort().to_list())
     words = [v for v in _NULL_WORDS if v in set(distinct.filter(distinct.is_in(_NULL_WORDS)).to_list())]
     for tokens in dict.fromkeys(((), tuple(blank), tuple(blank + words))):
@@ -133,8 +168,17 @@ def _category_or_string(raw: pl.Series, distinct: pl.Series, blank: tuple[str, .
     if 0 < values.len() <= min(MAX_CATEGORIES, max(2, used // 2)) and longest <= 200:
         listed = tuple(values.sort().to_list())
         return _made(raw, Column(name=raw.name, type="category", values=listed, null_values=tokens), note=note)
-    length = max(10_000, 2 * longest)
-    return _made(raw, Column(name=raw.name, type="string", null_values=tokens, max_length=length), note=note)
+    column = Column(name=raw.name, type="text" if is_text(values) else "string", null_values=tokens)
+    if 2 * longest > column.longest:
+        column = replace(column, max_length=2 * longest)
+    return _made(raw, column, note=note)
+
+
+def is_text(values: pl.Series) -> bool:
+    """Sentences rather than codes: three words or more in the usual row."""
+    some = values.drop_nulls().head(2000)
+    found = some.str.count_matches(r"\s+").median() if some.len() else 0
+    return isinstance(found, float) and found >= 2
 
 
 def _made(raw: pl.Series, column: Column, *, note: str = "", file: str = "") -> Guess:
@@ -151,5 +195,7 @@ def _made(raw: pl.Series, column: Column, *, note: str = "", file: str = "") -> 
     elif column.type in ("datetime", "date") and values.null_count() < len(values):
         text = values.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ" if column.type == "datetime" else "%Y-%m-%d")
         seen = (text.min(), text.max())
+    elif column.type == "vector" and values.null_count() < len(values):
+        seen = (values.arr.min().min(), values.arr.max().max())
     changed = Column(**(vars(column) | {"nulls": nulls, "seen": seen}))
     return Guess(changed, values.cast(dtype_of(changed)), note)

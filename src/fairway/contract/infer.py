@@ -10,7 +10,7 @@ import polars as pl
 from fairway.contract.classes import class_name, class_names
 from fairway.contract.columns import Column, Contract
 from fairway.contract.guess import Guess, guess
-from fairway.contract.known import suspects, telling, words
+from fairway.contract.known import WORDLESS, suspects, telling, words
 from fairway.contract.settings import Task
 from fairway.contract.toml import nearest
 from fairway.errors import DataError, UsageError
@@ -95,7 +95,7 @@ def infer(
     features = [c for c in columns if c.role == "feature" and c.known == "request"]
     decisions += _more_decisions(guesses, features, frame, target, found_task, ignored, doubts, raw)
     strings = tuple(c.name for c in features if c.type == "string")
-    texts = tuple(name for name in strings if _is_text(frame[name]))
+    texts = tuple(c.name for c in features if c.type == "text")
     zones = [c.name for c in columns if "zone" in c.assumed and c.role != "ignore"]
     but = " (but those left out above)" if doubts else ""
     assumed = [f"every column is known when a prediction is asked{but}", "no units"]
@@ -110,7 +110,7 @@ def infer(
         at=at,
         decisions=tuple(decisions),
         texts=texts,
-        strings=tuple(n for n in strings if n not in texts),
+        strings=strings,
         suspects=doubts,
         assumed=tuple(assumed),
     )
@@ -200,7 +200,7 @@ def _entity(typed: dict[str, Guess], height: int, wanted: str | None, at: str | 
     """The column that says what a row is about: told, or named like an id and (nearly) without repeats."""
     if wanted is not None:
         g = typed.get(wanted)
-        if g is None or g.column.type not in ("string", "int", "category"):
+        if g is None or g.column.type not in ("string", "text", "int", "category"):
             raise UsageError(f"{wanted} can't be the entity: it must be text or a whole number", field="entity")
         if g.values.null_count():
             raise UsageError(f"{wanted} can't be the entity: {g.values.null_count():,} rows have none", field="entity")
@@ -213,7 +213,7 @@ def _entity(typed: dict[str, Guess], height: int, wanted: str | None, at: str | 
     unique = [n for n in named if full[n].values.n_unique() == height]
     coded = [
         n for n, g in full.items()
-        if g.column.type == "string" and g.values.n_unique() == height and not _is_text(g.values)
+        if g.column.type == "string" and g.values.n_unique() == height
     ]  # fmt: skip
     repeated = [n for n in named if 1 < full[n].values.n_unique() <= height // 2]
     for name in (*unique[:1], *coded[:1]):
@@ -280,17 +280,24 @@ def _finish(
     if name == goal.name:
         return goal
     if found is None:
-        return Column(name=name, type="string", role="ignore", nulls=True, why=f"{raw.schema[name]} has no type here")
+        return Column(name=name, type="string", role="ignore", nulls=True, why=_no_type(raw.schema[name]))
     column, values = typed[name].column, typed[name].values
     if name == entity:
-        hidden = column.type == "string"
-        return dataclasses.replace(column, role="entity", seen=None, log="hash" if hidden else "plain")
+        if column.type in ("string", "text"):
+            return dataclasses.replace(column, type="string", role="entity", seen=None, log="hash")
+        return dataclasses.replace(column, role="entity", seen=None)
     if name == at:
         return dataclasses.replace(column, role="at", nulls=False, seen=None)
     why = _useless(values)
     if why:
         return dataclasses.replace(column, role="ignore", why=why)
     return dataclasses.replace(column, assumed=("known", *column.assumed))
+
+
+def _no_type(dtype: pl.DataType) -> str:
+    if isinstance(dtype, pl.List):
+        return "its lists are no vectors: those have numbers in them, all finite, and as many in every row"
+    return f"{dtype} has no type here"
 
 
 def _useless(values: pl.Series) -> str | None:
@@ -308,13 +315,6 @@ def _useless(values: pl.Series) -> str | None:
     return None
 
 
-def _is_text(values: pl.Series) -> bool:
-    """Sentences rather than codes: three words or more in the usual row."""
-    some = values.drop_nulls().head(2000)
-    found = some.str.count_matches(r"\s+").median() if some.len() else 0
-    return isinstance(found, float) and found >= 2
-
-
 def _more_decisions(
     guesses: dict[str, Guess | None], features: Sequence[Column], frame: pl.DataFrame, target: str, task: Task,
     ignored: dict[str, str | None], doubts: dict[str, str], raw: pl.DataFrame,
@@ -329,6 +329,10 @@ def _more_decisions(
     if wide:
         counts = ", ".join(f"{name} ({frame[name].n_unique():,} values)" for name in wide)
         found.append(("strings", f"{counts}: too many values for categories"))
+    vectors = [f"{c.name} ({c.length:,} numbers)" for c in features if c.type == "vector"]
+    found += [("vectors", ", ".join(vectors))] * bool(vectors)
+    images = [f"{c.name} ({', '.join(c.formats) or 'bytes of no known format'})" for c in features if c.type == "image"]
+    found += [("images", ", ".join(images))] * bool(images)
     if ignored:
         listed = "; ".join(f"{name}: {why}" for name, why in ignored.items())
         found.append(("left out", listed))
@@ -348,7 +352,8 @@ def _leaks(features: Sequence[Column], frame: pl.DataFrame, target: str, task: T
     if task == "multiclass":
         return "none suspected by name or nulls"
     labelled = frame.filter(pl.col(target).is_not_null()).head(50_000)
-    strength = {c.name: telling(labelled[c.name], labelled[target], c, task) for c in features if c.type != "string"}
+    plain = [c for c in features if c.type not in WORDLESS]
+    strength = {c.name: telling(labelled[c.name], labelled[target], c, task) for c in plain}
     if not strength:
         return "none suspected"
     best = max(strength, key=lambda n: strength[n])

@@ -15,6 +15,7 @@ RANK_SUSPECT = 0.95  # |Spearman| with a numeric target
 _SAMPLE = 50_000
 _FOLDS = 5
 _MIN_NULLS = 5
+WORDLESS = ("string", "text", "vector", "image")  # what such a column alone tells needs a model of its own
 _NO_CHANCE = 50.0  # nats
 _WORDS = {
     "actual", "actually", "arr", "arrival", "arrived", "delay", "delayed", "result", "results", "outcome", "label",
@@ -106,7 +107,7 @@ def telling(values: pl.Series, target: pl.Series, column: Column, task: str) -> 
     """
     nothing = 0.0 if task == "regression" else 0.5
     y = _target_numbers(target, task)
-    if task == "multiclass" or column.type == "string" or values.n_unique() < 2 or y.std() == 0:
+    if task == "multiclass" or column.type in WORDLESS or values.n_unique() < 2 or y.std() == 0:
         return nothing
     x = _category_means(values, y) if column.type in ("category", "bool") else _numbers(values)
     if x.std() == 0:

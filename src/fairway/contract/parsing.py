@@ -1,11 +1,14 @@
 """Text and foreign types as the contract's types: strict, and with the rows that don't fit."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
 from fairway.contract.columns import Column
+from fairway.contract.nested import image, vector
+from fairway.contract.parsed import Parsed, refused, result
+
+__all__ = ["Parsed", "dtype_of", "parse", "split_time"]
 
 UTC = pl.Datetime("us", "UTC")
 _INT = r"^[+-]?[0-9]{1,19}$"
@@ -18,20 +21,6 @@ _TRUE, _FALSE = ["true", "True", "TRUE"], ["false", "False", "FALSE"]
 _EXACT = 2**53  # beyond this a float no longer holds every integer
 
 
-@dataclass(frozen=True)
-class Parsed:
-    """values: typed, null where a value does not fit. wrong: says what did not fit, or None; `bad` marks those rows.
-
-    notes: repairs that were made, such as NaN read as null. hint: what to try.
-    """
-
-    values: pl.Series
-    bad: pl.Series
-    wrong: str = ""
-    hint: str = ""
-    notes: tuple[str, ...] = ()
-
-
 def dtype_of(column: Column) -> pl.DataType:
     """The Polars type of a typed column."""
     kinds: dict[str, Any] = {
@@ -40,8 +29,11 @@ def dtype_of(column: Column) -> pl.DataType:
         "bool": pl.Boolean(),
         "category": pl.Enum(list(column.values)),
         "string": pl.String(),
+        "text": pl.String(),
         "datetime": UTC,
         "date": pl.Date(),
+        "vector": pl.Array(pl.Float64(), column.length or 1),
+        "image": pl.Binary(),
     }
     found: pl.DataType = kinds[column.type]
     return found
@@ -58,8 +50,12 @@ def parse(series: pl.Series, column: Column) -> Parsed:
         series = series.set(series.is_in(list(column.null_values)).fill_null(False), None)
     if column.type == "category":
         return _category(series, column)
-    if column.type == "string":
-        return _result(series, series.cast(pl.String, strict=False), "text")
+    if column.type == "vector":
+        return vector(series, column)
+    if column.type == "image":
+        return image(series)
+    if column.type in ("string", "text"):
+        return _texts(series)
     if column.type == "int":
         return _int(series)
     if column.type == "float":
@@ -69,32 +65,29 @@ def parse(series: pl.Series, column: Column) -> Parsed:
     return _datetime(series, column) if column.type == "datetime" else _date(series)
 
 
+def _texts(series: pl.Series) -> Parsed:
+    if series.dtype.is_nested() or series.dtype == pl.Binary:
+        return refused(series, pl.String(), f"a text (the table has {series.dtype})")
+    return result(series, series.cast(pl.String, strict=False), "text")
+
+
 def _none_bad(series: pl.Series) -> pl.Series:
     return pl.repeat(False, len(series), dtype=pl.Boolean, eager=True)
-
-
-def _result(raw: pl.Series, values: pl.Series, wrong: str, hint: str = "", notes: tuple[str, ...] = ()) -> Parsed:
-    return Parsed(values, values.is_null() & raw.is_not_null(), wrong, hint, notes)
-
-
-def _refused(raw: pl.Series, column_type: pl.DataType, wrong: str, hint: str = "") -> Parsed:
-    values = pl.Series(raw.name, [None] * len(raw), dtype=column_type)
-    return Parsed(values, raw.is_not_null(), wrong, hint)
 
 
 def _int(series: pl.Series) -> Parsed:
     if series.dtype == pl.String:
         fits = series.str.contains(_INT)
         values = series.set(~fits, None).cast(pl.Int64, strict=False)
-        return _result(series, values, "a whole number", _number_hint(series.filter(~fits)))
+        return result(series, values, "a whole number", _number_hint(series.filter(~fits)))
     if series.dtype.is_integer():
-        return _result(series, series.cast(pl.Int64, strict=False), "a whole number of 64 bits")
+        return result(series, series.cast(pl.Int64, strict=False), "a whole number of 64 bits")
     if series.dtype.is_float():
         # pandas keeps integers with gaps as floats; taken back where not one bit is lost.
         series = series.fill_nan(None)
         whole = (series == series.round(0)) & (series.abs() <= _EXACT)
-        return _result(series, series.set(~whole, None).cast(pl.Int64, strict=False), "a whole number")
-    return _refused(series, pl.Int64(), f"a whole number (the table has {series.dtype})")
+        return result(series, series.set(~whole, None).cast(pl.Int64, strict=False), "a whole number")
+    return refused(series, pl.Int64(), f"a whole number (the table has {series.dtype})")
 
 
 def _float(series: pl.Series, column: Column) -> Parsed:
@@ -105,19 +98,19 @@ def _float(series: pl.Series, column: Column) -> Parsed:
         fits = text.str.contains(_FLOAT)
         values = text.set(~fits, None).cast(pl.Float64, strict=False)
         values = values.set(values.is_infinite(), None)
-        return _result(series, values, "a number", _number_hint(series.filter(~fits)))
+        return result(series, values, "a number", _number_hint(series.filter(~fits)))
     if series.dtype.is_integer():
         values = series.cast(pl.Float64)
         exact = (values.cast(series.dtype, strict=False) == series).fill_null(False)
-        return _result(series, values.set(~exact, None), "a whole number that a float holds exactly")
+        return result(series, values.set(~exact, None), "a whole number that a float holds exactly")
     if series.dtype.is_float() or series.dtype.is_decimal():
         values = series.cast(pl.Float64)
         n = int(values.is_nan().sum())
         values = values.fill_nan(None)
         raw = values
         notes = (f"{n:,} NaN became null",) if n else ()
-        return _result(raw, values.set(values.is_infinite(), None), "a finite number", notes=notes)
-    return _refused(series, pl.Float64(), f"a number (the table has {series.dtype})")
+        return result(raw, values.set(values.is_infinite(), None), "a finite number", notes=notes)
+    return refused(series, pl.Float64(), f"a number (the table has {series.dtype})")
 
 
 def _number_hint(bad: pl.Series) -> str:
@@ -136,11 +129,11 @@ def _number_hint(bad: pl.Series) -> str:
 
 def _bool(series: pl.Series) -> Parsed:
     if series.dtype == pl.Boolean:
-        return _result(series, series, "true or false")
+        return result(series, series, "true or false")
     if series.dtype == pl.String:
         values = series.is_in(_TRUE).set(~series.is_in(_TRUE + _FALSE), None)
-        return _result(series, values.set(series.is_null(), None), "true or false")
-    return _refused(series, pl.Boolean(), f"true or false (the table has {series.dtype})")
+        return result(series, values.set(series.is_null(), None), "true or false")
+    return refused(series, pl.Boolean(), f"true or false (the table has {series.dtype})")
 
 
 def _category(series: pl.Series, column: Column) -> Parsed:
@@ -148,21 +141,21 @@ def _category(series: pl.Series, column: Column) -> Parsed:
     if series.dtype == pl.Boolean or series.dtype.is_integer():
         series = series.cast(pl.String)
     if series.dtype != pl.String:
-        return _refused(series, dtype_of(column), f"a text (the table has {series.dtype})")
-    return _result(series, series.cast(dtype_of(column), strict=False), "a declared value")
+        return refused(series, dtype_of(column), f"a text (the table has {series.dtype})")
+    return result(series, series.cast(dtype_of(column), strict=False), "a declared value")
 
 
 def _datetime(series: pl.Series, column: Column) -> Parsed:
     zone = column.zone
     if isinstance(series.dtype, pl.Datetime):
         if series.dtype.time_zone is not None:
-            return _result(series, series.dt.convert_time_zone("UTC").cast(UTC), "a time")
+            return result(series, series.dt.convert_time_zone("UTC").cast(UTC), "a time")
         return _localised(series, series.cast(pl.Datetime("us")), zone)
     if series.dtype == pl.Date:
         return _localised(series, series.cast(pl.Datetime("us")), zone)
     if series.dtype != pl.String:
         hint = "A number of seconds or milliseconds has no declared unit; write ISO 8601 times."
-        return _refused(series, UTC, f"a time (the table has {series.dtype})", hint)
+        return refused(series, UTC, f"a time (the table has {series.dtype})", hint)
     parts = split_time(series)
     naive, offset = parts["naive"], parts["offset_min"]
     shift = (offset.fill_null(0) * 60_000_000).cast(pl.Duration("us"))
@@ -170,12 +163,12 @@ def _datetime(series: pl.Series, column: Column) -> Parsed:
     with_zone, without = offset.is_not_null(), naive.is_not_null() & offset.is_null()
     if with_zone.any() and without.any():
         values = aware.set(without, None).cast(UTC)
-        return _result(
+        return result(
             series, values, "a time with a zone, as in other rows", "Times with and without a zone are mixed."
         )
     if without.any():
         return _localised(series, naive, zone)
-    return _result(series, aware.cast(UTC), "an ISO 8601 time", "Write 2014-05-01T06:30:00Z.")
+    return result(series, aware.cast(UTC), "an ISO 8601 time", "Write 2014-05-01T06:30:00Z.")
 
 
 def split_time(series: pl.Series) -> pl.DataFrame:
@@ -197,22 +190,22 @@ def split_time(series: pl.Series) -> pl.DataFrame:
 def _localised(raw: pl.Series, naive: pl.Series, zone: str | None) -> Parsed:
     if zone is None:
         hint = 'Declare in which zone they are: zone = "UTC" (or "Europe/Madrid") for the column in contract.toml.'
-        return _refused(raw, UTC, "a time with a zone", hint)
+        return refused(raw, UTC, "a time with a zone", hint)
     if zone == "UTC":
-        return _result(raw, naive.dt.replace_time_zone("UTC"), "an ISO 8601 time")
+        return result(raw, naive.dt.replace_time_zone("UTC"), "an ISO 8601 time")
     local = naive.dt.replace_time_zone(zone, ambiguous="earliest", non_existent="null")
     latest = naive.dt.replace_time_zone(zone, ambiguous="latest", non_existent="null")
     twice = int((local != latest).sum())
     notes = (f"{twice:,} times exist twice (clocks set back) and were read as the earlier",) if twice else ()
     hint = "Clocks were set forward over it." if bool((local.is_null() & naive.is_not_null()).any()) else ""
-    return _result(raw, local.dt.convert_time_zone("UTC"), f"a time in {zone}", hint, notes)
+    return result(raw, local.dt.convert_time_zone("UTC"), f"a time in {zone}", hint, notes)
 
 
 def _date(series: pl.Series) -> Parsed:
     if series.dtype == pl.Date:
-        return _result(series, series, "a date")
+        return result(series, series, "a date")
     if series.dtype == pl.String:
         fits = series.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
         values = series.set(~fits, None).str.to_date("%Y-%m-%d", strict=False)
-        return _result(series, values, "an ISO date such as 2014-05-01")
-    return _refused(series, pl.Date(), f"a date (the table has {series.dtype})")
+        return result(series, values, "an ISO date such as 2014-05-01")
+    return refused(series, pl.Date(), f"a date (the table has {series.dtype})")

@@ -5,6 +5,7 @@ added: duplicate keys (it keeps the last one silently), values that are text on 
 flags of a row. Whatever it refuses is read again by `contract.careful`, which says what is wrong and where.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -19,6 +20,7 @@ from fairway.contract import careful
 from fairway.contract.careful import ABSENT, Field, check_request_id, refuse
 from fairway.contract.classes import class_name, class_names
 from fairway.contract.columns import Column, Contract
+from fairway.contract.comparison import RowRule, holds, read_rule
 from fairway.contract.settings import Settings
 from fairway.errors import RequestError
 
@@ -76,12 +78,30 @@ class RequestDecoder:
                 what = "the target" if column.role == "target" else f"known = {column.known}"
                 refused[column.name] = ("unknown_field", f"is not part of a request ({what})")
         self._reader = _RowReader(self.columns, at, refused)
+        carried = {c.name for c in (*self.columns, *at)}
+        read = [read_rule(rule, contract.columns) for rule in contract.rules]
+        self._rules = [rule for rule in read if carried.issuperset(rule.columns)]
 
     def decode(self, body: bytes) -> Decoded:
         """Raises: RequestError 400 (not JSON), 413 (too large), 422 (with the field, such as rows[0].tenure)."""
         request_id, columns, flags, n = self._reader.read(body)
+        for rule in self._rules:
+            _keep(rule, columns, n)
         ats = columns.pop(self._at) if self._at is not None else None
         return Decoded(request_id, columns, flags, ats if ats is not None else [None] * n, n)
+
+
+def _keep(rule: RowRule, columns: dict[str, list[Any]], n: int) -> None:
+    """A rule over the columns of each row. What is looked up or known later is not in a request: its rules are not."""
+    values = [columns[name] for name in rule.columns]
+    for place in range(n):
+        row = dict(zip(rule.columns, (column[place] for column in values), strict=True))
+        if not holds(rule, row):
+            where = f" where {rule.rule.when}" if rule.rule.when else ""
+            refuse(
+                f"breaks rule {rule.rule.name}: {rule.rule.check}{where}",
+                code="rule_broken", field=f"rows[{place}].{rule.check.left.name}",
+            )  # fmt: skip
 
 
 def compile_request(contract: Contract, settings: Settings) -> RequestDecoder:
@@ -120,7 +140,9 @@ class _RowReader:
         self._finish = [_finisher(c, flags=c.role == "feature") for c in self._columns]
         self._decoder = _compile(self._fields)
         self._key_colons = [1 + f.name.count(":") for f in self._fields]
-        self._text_places = [place for place, f in enumerate(self._fields) if f.type not in ("int", "float", "bool")]
+        # An image's base64 text holds no colon.
+        plain = ("int", "float", "bool", "vector", "image")
+        self._text_places = [place for place, f in enumerate(self._fields) if f.type not in plain]
 
     def read(self, body: bytes) -> tuple[str | None, dict[str, list[Any]], list[list[str]], int]:
         if len(body) > MAX_BODY:
@@ -194,6 +216,13 @@ def _wire_type(field: Field) -> Any:
         return Annotated[float, Meta(ge=field.low, le=field.high)]
     if field.type == "bool":
         return bool
+    if field.type == "vector":
+        number: Any = float
+        if field.low is not None and field.high is not None:
+            number = Annotated[float, Meta(ge=field.low, le=field.high)]
+        return Annotated[list[number], Meta(min_length=field.length, max_length=field.length)]
+    if field.type == "image":
+        return Annotated[bytes, Meta(max_length=field.max_length)]  # msgspec reads base64
     return Annotated[str, Meta(max_length=field.max_length)]
 
 
@@ -211,7 +240,8 @@ def _finisher(column: Column, *, flags: bool) -> Finish:
     convert = _converter(column)
     seen = _bounds(column, column.seen) if flags else None
     out, null = f"out_of_seen:{column.name}", f"null:{column.name}"
-    tokens = frozenset(column.null_values) if column.type in ("string", "category") else frozenset()
+    tokens = frozenset(column.null_values) if column.type in ("string", "text", "category") else frozenset()
+    vector = column.type == "vector"
 
     def finish(values: Sequence[Any], marks: list[list[str]]) -> list[Any]:
         result: list[Any] = []
@@ -225,8 +255,10 @@ def _finisher(column: Column, *, flags: bool) -> Finish:
                 continue
             if convert is not None:
                 value = convert(value, place, marks)
-            if seen is not None and value is not None and not seen[0] <= value <= seen[1]:
-                marks[place].append(out)
+            if seen is not None and value is not None:
+                low, high = (min(value), max(value)) if vector else (value, value)
+                if not (seen[0] <= low and high <= seen[1]):
+                    marks[place].append(out)
             result.append(value)
         return result
 
@@ -240,6 +272,10 @@ def _path(place: int, column: Column) -> str:
 def _converter(column: Column) -> Callable[[Any, int, list[list[str]]], Any] | None:
     if column.type == "category":
         return _category(column)
+    if column.type == "image" and column.formats:
+        return lambda value, place, _: careful.check_format(column.formats, value, _path(place, column))
+    if column.pattern is not None:
+        return _pattern(column, column.pattern)
     if column.type == "datetime":
         bounds = _bounds(column, column.range)
 
@@ -255,6 +291,18 @@ def _converter(column: Column) -> Callable[[Any, int, list[list[str]]], Any] | N
 
         return to_date
     return None
+
+
+def _pattern(column: Column, pattern: str) -> Callable[[Any, int, list[list[str]]], str]:
+    whole = re.compile(pattern)
+
+    def match(value: str, place: int, _: list[list[str]]) -> str:
+        if whole.fullmatch(value) is None:
+            text = f"{careful.shown(value)} does not match the declared pattern {pattern}"
+            refuse(text, code="wrong_pattern", field=_path(place, column))
+        return value
+
+    return match
 
 
 def _category(column: Column) -> Callable[[Any, int, list[list[str]]], str | None]:
@@ -275,7 +323,7 @@ def _category(column: Column) -> Callable[[Any, int, list[list[str]]], str | Non
 
 def _bounds(column: Column, ends: tuple[Any, Any] | None) -> tuple[Any, Any] | None:
     """The ends of a range as wire values: times in us, dates as ISO text (which orders like dates)."""
-    if ends is None or column.type not in ("int", "float", "datetime", "date"):
+    if ends is None or column.type not in ("int", "float", "vector", "datetime", "date"):
         return None
     if column.type == "datetime":
         return clock.to_us(clock.parse_iso(ends[0])), clock.to_us(clock.parse_iso(ends[1]))
@@ -365,7 +413,7 @@ def _label(settings: Settings, contract: Contract, name: str, value: Any, path: 
         return careful.check_value(number, value, path)
     target = contract.column(settings.target)
     kind = {"bool": "bool", "int": "int"}.get(target.type, "category")
-    checked = careful.check_value(Field(name, kind, True, False, None, None, target.max_length), value, path)
+    checked = careful.check_value(Field(name, kind, True, False, None, None, target.longest), value, path)
     known = class_names(target)
     if class_name(checked) not in known:
         listed = ", ".join(known[:20]) + (", …" if len(known) > 20 else "")

@@ -17,8 +17,18 @@ FORMAT = 1
 class DataSettings:
     """Where the training table is; exactly one of source and sql.
 
-    source: a Parquet or CSV file, or a folder of them, relative to the project.
-    sql: a query instead of a file; refused in this version.
+    source: a Parquet, CSV or JSON lines file, a folder or glob of them, a Delta table; of this machine (relative to the
+      project) or s3://.
+    sql: a query instead of a file; needs url.
+    url: of the query's database: "env:NAME" (a variable that holds the URL), or a URL without a password.
+    version: of a Delta table, to keep reading that one; by default its newest.
+    delimiter: of a CSV file.
+    quote: of a CSV file; "" when quotes are plain characters.
+    encoding: of a CSV file.
+    decimal: mark of a CSV file's numbers, where a column does not say otherwise.
+    owner: who is asked when the table is late, empty or shrunk; by default the project's owner.
+    expect_every: the table is late when its newest `at` is older; needs `at`.
+    shrink: share of its rows that may be gone since the last look; more holds training.
     label_at: column that says when the label became known; without it, `at` + label_delay.
     log: add the labelled predictions of the log to the training rows.
     until: keep rows with `at` before this, for a fixed past; needs `at`.
@@ -26,6 +36,15 @@ class DataSettings:
 
     source: str | None = None
     sql: str | None = None
+    url: str | None = None
+    version: int | None = None
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    decimal: str = "."
+    owner: str | None = None
+    expect_every: timedelta | None = None
+    shrink: float = 0.1
     label_at: str | None = None
     log: bool = True
     until: str | None = None
@@ -35,14 +54,39 @@ class DataSettings:
 class SourceSettings:
     """A source table: events that arrive by themselves, `[sources.NAME]`.
 
-    path: its history, a file or folder; without it, only what was sent to /v1/sources/NAME.
+    path: its history, as data.source; `fairway serve` looks for new rows in it; without it and sql, only what was sent
+      to /v1/sources/NAME.
+    sql: a query instead of a path; needs url.
+    url: of the query's database, as data.url.
+    version: of a Delta table, as data.version.
+    delimiter: of a CSV file.
+    quote: of a CSV file; "" when quotes are plain characters.
+    encoding: of a CSV file.
+    decimal: mark of a CSV file's numbers, where a column does not say otherwise.
+    owner: who is asked when the table is late, empty or shrunk; by default the project's owner.
+    expect_every: the table is late when its newest event is older.
+    shrink: share of its rows that may be gone since the last look; more holds training.
+    every: how often `fairway serve` looks for new rows.
     at: column of the time at which an event happened.
     key: column that tells events apart: each is kept once.
+    known_at: column of the time at which an event became known; no earlier prediction sees it. By default `at`.
     """
 
     path: str | None
     at: str
     key: str
+    sql: str | None = None
+    url: str | None = None
+    version: int | None = None
+    delimiter: str = ","
+    quote: str = '"'
+    encoding: str = "utf-8"
+    decimal: str = "."
+    owner: str | None = None
+    expect_every: timedelta | None = None
+    shrink: float = 0.1
+    every: timedelta = timedelta(minutes=1)
+    known_at: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +110,8 @@ class EndpointSettings:
     p99: a first version is taken off when more than 1 % of its answers are slower; also the latency check's budget.
     deadline: most time for one batch.
     max_errors: a first version is taken off when more of its predictions fail.
+    look_up_deadline: most time for a prediction's views to be looked up; late counts as failed.
+    on_missing: what a failed look-up does: "null" predicts without those values and flags the row; "refuse" answers 503.
     """
 
     at_from_caller: bool = False
@@ -73,6 +119,8 @@ class EndpointSettings:
     p99: timedelta = timedelta(milliseconds=100)
     deadline: timedelta = timedelta(seconds=5)
     max_errors: float = 0.01
+    look_up_deadline: timedelta = timedelta(milliseconds=50)
+    on_missing: Literal["null", "refuse"] = "null"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,6 +182,16 @@ class RetrainSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogSettings:
+    """How long the prediction log is kept.
+
+    keep: after this, predictions and their labels are dropped; "forever" is the default.
+    """
+
+    keep: timedelta | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class LimitSettings:
     """Limits of the child processes that run project code.
 
@@ -158,6 +216,7 @@ class Settings:
     at: column of the prediction time: nothing later is ever an input.
     label_delay: until the truth is known; "unknown" (the default) turns live accuracy off.
     owner: who gets reviews and alarms.
+    purpose: what its answers are for, and what they are not for: the first line of the model card.
     risk: medium starts rollouts in shadow; high waits for another person before it goes live.
     defaults: the golden path by name and version: `fairway show defaults`.
     data: where the table is.
@@ -170,6 +229,7 @@ class Settings:
     rollout: how a version becomes champion.
     monitor: what is watched.
     retrain: when it is trained again.
+    log: how long predictions are kept.
     limits: of the project's code.
     """
 
@@ -182,6 +242,7 @@ class Settings:
     at: str | None = None
     label_delay: timedelta | None = None
     owner: str = "unknown"
+    purpose: str = ""
     risk: Risk = "medium"
     data: DataSettings = DataSettings()
     sources: dict[str, SourceSettings] = field(default_factory=dict)
@@ -192,5 +253,6 @@ class Settings:
     rollout: RolloutSettings = RolloutSettings()
     monitor: MonitorSettings = MonitorSettings()
     retrain: RetrainSettings = RetrainSettings()
+    log: LogSettings = LogSettings()
     limits: LimitSettings = LimitSettings()
     format: int = FORMAT

@@ -7,14 +7,14 @@ from math import isfinite
 from typing import Any, cast
 
 from fairway.clock import parse_iso
-from fairway.contract.columns import FORMAT as CONTRACT_FORMAT
-from fairway.contract.columns import Column, Contract, Type
+from fairway.contract.address import ADDRESS, address
 from fairway.contract.dump import dump_contract, dump_settings
 from fairway.contract.settings import (
     FORMAT,
     DataSettings,
     EndpointSettings,
     LimitSettings,
+    LogSettings,
     MonitorSettings,
     RetrainSettings,
     RolloutSettings,
@@ -23,9 +23,10 @@ from fairway.contract.settings import (
     SplitSettings,
     Task,
 )
-from fairway.contract.toml import Document, Table, kind_of, nearest
+from fairway.contract.text_columns import parse_contract
+from fairway.contract.toml import NAME, Document, Table, check_format, kind_of
 
-__all__ = ["METRICS", "check_name", "dump_contract", "dump_settings", "parse_contract", "parse_settings"]
+__all__ = ["METRICS", "NAME", "check_name", "dump_contract", "dump_settings", "parse_contract", "parse_settings"]
 
 TASKS = ("binary", "multiclass", "regression")
 METRICS: dict[str, tuple[str, ...]] = {
@@ -38,19 +39,22 @@ PRIMARY: dict[str, tuple[str, ...]] = {
     "multiclass": ("brier", "zero_one"),
     "regression": ("absolute_error",),
 }
-NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 CONDITION = re.compile(r"\s*(>=|<=|>|<)\s*(-?\d+(?:\.\d+)?(?:e-?\d+)?)\s*")
-TYPES = ("int", "float", "bool", "category", "string", "datetime", "date")
 _SHORT, _DAY = timedelta(milliseconds=1), timedelta(days=1)
 
 
 def parse_settings(text: str, *, file: str = "fairway.toml") -> Settings:
     """What fairway.toml says. Raises: SettingsError with line, key, what was found and what is allowed."""
     top = Document(text, file=file).table()
-    tables = ("data", "sources", "split", "train", "gates", "endpoint", "rollout", "monitor", "retrain", "limits")
-    keys = ("format", "name", "task", "target", "positive", "entity", "at", "label_delay", "owner", "risk", "defaults")
+    tables = (
+        "data", "sources", "split", "train", "gates", "endpoint", "rollout", "monitor", "retrain", "log", "limits",
+    )  # fmt: skip
+    keys = (
+        "format", "name", "task", "target", "positive", "entity", "at", "label_delay", "owner", "purpose", "risk",
+        "defaults",
+    )  # fmt: skip
     top.allow(*keys, *tables)
-    _check_format(top, FORMAT)
+    check_format(top, FORMAT)
     name = top.need_text("name")
     check_name(top, name)
     task = cast(Task, top.need_text("task", known=TASKS))
@@ -71,6 +75,7 @@ def parse_settings(text: str, *, file: str = "fairway.toml") -> Settings:
         at=at,
         label_delay=top.duration("label_delay", None, words={"unknown": None}),
         owner=top.text("owner", "unknown"),
+        purpose=top.text("purpose", ""),
         risk=top.text("risk", "medium", known=("low", "medium", "high")),
         defaults=defaults,
         data=_data(top.sub("data"), at),
@@ -82,6 +87,7 @@ def parse_settings(text: str, *, file: str = "fairway.toml") -> Settings:
         rollout=_rollout(top.sub("rollout"), task),
         monitor=_monitor(top.sub("monitor")),
         retrain=_retrain(top.sub("retrain")),
+        log=_log(top.sub("log"), top.duration("label_delay", None, words={"unknown": None})),
         limits=_limits(top.sub("limits")),
     )
 
@@ -92,14 +98,6 @@ def check_name(top: Table, name: str) -> None:
         raise top.wrong(
             "name", f'is "{name}"; it must be 1 to 64 of a-z 0-9 . _ - and start with a letter or digit (not *.staging)'
         )
-
-
-def _check_format(top: Table, newest: int) -> None:
-    if not top.has("format"):
-        raise top.document.error((), f"format is missing; write format = {newest} at the top")
-    found = top.whole("format", newest, low=1, high=1_000_000)
-    if found > newest:
-        raise top.wrong("format", f"is {found}; this fairway reads up to {newest}: install a newer one")
 
 
 def _positive(top: Table, task: Task) -> str | None:
@@ -127,26 +125,34 @@ def _moment(table: Table, key: str) -> str | None:
 
 
 def _data(table: Table, at: str | None) -> DataSettings:
-    table.allow("source", "sql", "label_at", "log", "until")
+    table.allow("source", "label_at", "log", "until", *ADDRESS)
     source, sql = table.text("source"), table.text("sql")
     if source is not None and sql is not None:
         raise table.wrong("sql", "and data.source are both given; a project has one training table")
     if source is None and sql is None:
         raise table.document.error(table.path, 'data.source is missing: [data] source = "table.csv"')
-    until = _moment(table, "until")
-    if until is not None and at is None:
-        raise table.wrong("until", "needs a time column: set at")
+    for key in ("until", "expect_every"):
+        if table.has(key) and at is None:
+            raise table.wrong(key, "needs a time column: set at")
     return DataSettings(
-        source=source, sql=sql, label_at=table.text("label_at"), log=table.flag("log", True), until=until
-    )
+        source=source, label_at=table.text("label_at"), log=table.flag("log", True), until=_moment(table, "until"),
+        **address(table, place=source),
+    )  # fmt: skip
 
 
 def _source(sources: Table, name: str) -> SourceSettings:
     table = sources.sub(name)
     if not NAME.fullmatch(name):
         raise sources.wrong(name, "is no name for a source; use 1 to 64 of a-z 0-9 . _ -")
-    table.allow("path", "at", "key")
-    return SourceSettings(path=table.text("path"), at=table.need_text("at"), key=table.need_text("key"))
+    table.allow("path", "at", "key", "known_at", "every", *ADDRESS)
+    path = table.text("path")
+    if path is not None and table.has("sql"):
+        raise table.wrong("sql", "and path are both given; a source has one history")
+    return SourceSettings(
+        path=path, at=table.need_text("at"), key=table.need_text("key"), known_at=table.text("known_at"),
+        every=table.duration("every", SourceSettings.every, low=timedelta(seconds=1), high=timedelta(days=30)),
+        **address(table, place=path),
+    )  # fmt: skip
 
 
 def _split(table: Table, at: str | None) -> SplitSettings:
@@ -186,7 +192,7 @@ def _gates(table: Table, task: Task) -> dict[str, str]:
 
 
 def _endpoint(table: Table) -> EndpointSettings:
-    table.allow("at_from_caller", "max_skew", "p99", "deadline", "max_errors")
+    table.allow("at_from_caller", "max_skew", "p99", "deadline", "max_errors", "look_up_deadline", "on_missing")
     base = EndpointSettings()
     return EndpointSettings(
         at_from_caller=table.flag("at_from_caller", base.at_from_caller),
@@ -194,6 +200,8 @@ def _endpoint(table: Table) -> EndpointSettings:
         p99=table.duration("p99", base.p99, low=_SHORT, high=timedelta(minutes=1)),
         deadline=table.duration("deadline", base.deadline, low=timedelta(milliseconds=10), high=timedelta(minutes=5)),
         max_errors=table.share("max_errors", base.max_errors),
+        look_up_deadline=table.duration("look_up_deadline", base.look_up_deadline, low=_SHORT, high=timedelta(seconds=30)),
+        on_missing=table.text("on_missing", base.on_missing, known=("null", "refuse")),
     )
 
 
@@ -260,6 +268,14 @@ def _retrain(table: Table) -> RetrainSettings:
     )
 
 
+def _log(table: Table, label_delay: timedelta | None) -> LogSettings:
+    table.allow("keep")
+    keep = table.duration("keep", None, low=timedelta(hours=1), words={"forever": None})
+    if keep is not None and label_delay is not None and keep <= label_delay:
+        raise table.wrong("keep", "is not longer than label_delay: no prediction would ever meet its label")
+    return LogSettings(keep=keep)
+
+
 def _limits(table: Table) -> LimitSettings:
     table.allow("train", "memory_mb")
     base = LimitSettings()
@@ -267,130 +283,3 @@ def _limits(table: Table) -> LimitSettings:
         train=table.duration("train", base.train, low=timedelta(seconds=1), high=timedelta(days=30)),
         memory_mb=table.whole("memory_mb", base.memory_mb, low=128, high=4_194_304),
     )
-
-
-# -- contract.toml ---------------------------------------------------------------------------------------------------
-
-
-def parse_contract(text: str, *, file: str = "contract.toml") -> Contract:
-    """What contract.toml says. Raises: SettingsError with line, key, what was found and what is allowed."""
-    top = Document(text, file=file).table()
-    top.allow("format", "reviewed", "columns", "sources")
-    _check_format(top, CONTRACT_FORMAT)
-    columns = _columns(top.sub("columns"))
-    if not columns:
-        raise top.document.error((), "no columns: a contract has one [columns.NAME] table per column")
-    for role in ("entity", "at", "target"):
-        having = [c.name for c in columns if c.role == role]
-        if len(having) > 1:
-            raise top.document.error(
-                ("columns", having[1], "role"), f"columns {having[0]} and {having[1]} both have role {role}"
-            )
-    sources = top.sub("sources")
-    described = []
-    for name in sources.data:
-        table = sources.sub(name)
-        table.allow("columns")
-        described.append((name, _columns(table.sub("columns"))))
-    return Contract(columns=columns, sources=tuple(described), reviewed=top.flag("reviewed", False))
-
-
-def _columns(tables: Table) -> tuple[Column, ...]:
-    return tuple(_column(tables, name) for name in tables.data)
-
-
-def _column(tables: Table, name: str) -> Column:
-    table = tables.sub(name)
-    table.allow(
-        "type", "role", "known", "nulls", "null_values", "decimal", "unit", "seen", "range", "values", "unseen", "zone",
-        "log", "max_length", "why", "assumed",
-    )  # fmt: skip
-    if name.startswith("_") and not name.strip("_"):
-        raise tables.wrong(name, "is no column name")
-    kind = cast(Type, table.need_text("type", known=TYPES))
-    role = table.text("role", "feature", known=("feature", "entity", "at", "target", "ignore"))
-    if role == "at" and kind != "datetime":
-        raise table.wrong("type", f'is "{kind}"; the prediction time must be a datetime')
-    assumed = table.texts("assumed")
-    for field in assumed:
-        if field not in Column.__dataclass_fields__:
-            raise table.wrong("assumed", f'names "{field}", which is no key of a column')
-    return Column(
-        name=name,
-        type=kind,
-        role=role,
-        known=table.text(
-            "known", "later" if role == "target" else "request", known=("request", "lookup", "later", "unsure")
-        ),
-        nulls=table.flag("nulls", False),
-        null_values=table.texts("null_values"),
-        decimal=table.text("decimal", ".", known=(".", ",")),
-        unit=table.text("unit"),
-        seen=_range(table, "seen", kind),
-        range=_range(table, "range", kind),
-        values=_values(table, kind, role),
-        unseen=table.text("unseen", "null", known=("null", "reject")),
-        zone=_zone(table, kind),
-        log=table.text("log", "plain", known=("plain", "hash", "drop")),
-        max_length=table.whole("max_length", 10_000, low=1, high=10_000_000),
-        why=table.text("why"),
-        assumed=assumed,
-    )
-
-
-def _values(table: Table, kind: str, role: str) -> tuple[str, ...]:
-    values = table.texts("values")
-    if kind == "category" and not values:
-        raise table.document.error(table.path, f"{table.name('values')} is missing: the list of a category's values")
-    if values and kind != "category" and role != "target":
-        raise table.wrong("values", f'is for type "category"; this column is "{kind}"')
-    return values
-
-
-def _zone(table: Table, kind: str) -> str | None:
-    zone = table.text("zone")
-    if zone is None:
-        return None
-    if kind != "datetime":
-        raise table.wrong("zone", f'is for type "datetime"; this column is "{kind}"')
-    from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
-
-    try:
-        ZoneInfo(zone)
-    except (ZoneInfoNotFoundError, ValueError, OSError) as exc:
-        hint = nearest(zone, available_timezones())
-        raise table.wrong("zone", f'is "{zone}", which is no time zone' + (f"; {hint}?" if hint else "")) from exc
-    return cast(str, zone)
-
-
-def _range(table: Table, key: str, kind: str) -> tuple[Any, Any] | None:
-    """[low, high] in the column's own type; times as ISO text."""
-    if not table.has(key):
-        return None
-    value = table.data[key]
-    if kind not in ("int", "float", "datetime", "date"):
-        raise table.wrong(key, f'has no meaning for type "{kind}"')
-    if not isinstance(value, list) or len(value) != 2:
-        raise table.wrong(key, f"must be [low, high], got {kind_of(value)}")
-    if kind in ("int", "float"):
-        if any(isinstance(end, bool) or not isinstance(end, int | float) or not isfinite(end) for end in value):
-            raise table.wrong(key, f"must be two finite numbers [low, high], got {value}")
-    else:
-        for end in value:
-            _check_moment(table, key, end, kind)
-    if value[0] > value[1]:
-        raise table.wrong(key, f"is {value}: the low end stands above the high one")
-    return value[0], value[1]
-
-
-def _check_moment(table: Table, key: str, end: Any, kind: str) -> None:
-    try:
-        if kind == "date":
-            from datetime import date
-
-            date.fromisoformat(end)
-        else:
-            parse_iso(end)
-    except (TypeError, ValueError) as exc:
-        example = "2014-05-01" if kind == "date" else "2014-05-01T00:00:00Z"
-        raise table.wrong(key, f'must be two texts such as "{example}", got {kind_of(end)}') from exc

@@ -11,6 +11,7 @@ from fairway.contract.view import format_duration, parse_duration
 from fairway.errors import SettingsError
 
 Path = tuple[str, ...]
+NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _AT_LINE = re.compile(r"\(at line (\d+), column \d+\)")
 
 
@@ -230,3 +231,12 @@ def kind_of(value: Any) -> str:
     if isinstance(value, datetime | date):
         return "a date without quotes"
     return "a list" if isinstance(value, list) else "a table"
+
+
+def check_format(top: "Table", newest: int) -> None:
+    """Raises: SettingsError for a file without a format, or of one that is newer than this fairway."""
+    if not top.has("format"):
+        raise top.document.error((), f"format is missing; write format = {newest} at the top")
+    found = top.whole("format", newest, low=1, high=1_000_000)
+    if found > newest:
+        raise top.wrong("format", f"is {found}; this fairway reads up to {newest}: install a newer one")

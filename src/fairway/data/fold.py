@@ -3,11 +3,16 @@
 The transaction inserts the segment's name first; where it is there already, the segment was folded and is only
 deleted. Everything that counts predictions (rollout sums, window profiles) does so in an observer within the same
 transaction, so a death at any moment leaves either all of a segment's effects or none.
+
+Rows are worked out and Parquet is put among the blobs before the transaction begins: it holds the one writer's place,
+for which a rollback would wait, and no row names a file that is not there yet. Where another process folded something
+meanwhile that changes what is new, it is worked out again.
 """
 
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import re
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -19,7 +24,7 @@ from sqlalchemy import Connection
 
 from fairway import clock, fingerprint
 from fairway.data import labels, segment
-from fairway.data.segment import Columns, Events, Labels, Predictions
+from fairway.data.segment import Columns, Events, Labels, Predictions, hashed
 from fairway.store import schema
 from fairway.store.base import Store
 from fairway.store.workspace import Workspace
@@ -33,6 +38,9 @@ _DTYPES: dict[str, pl.DataType] = {
     "bool": pl.Boolean(),
     "category": pl.String(),
     "string": pl.String(),
+    "text": pl.String(),
+    "vector": pl.List(pl.Float64()),  # not pl.Array: contracts with other lengths are read together
+    "image": pl.Binary(),
     "datetime": pl.Datetime("us", "UTC"),
     "date": pl.Date(),
 }
@@ -82,43 +90,100 @@ def fold(workspace: Workspace, segments: Path | Sequence[Path], observers: Seque
 
     One prediction per id: the first commit wins, a repetition is dropped, one whose request had another body is
     counted ("conflict"). Safe to repeat and to kill; two processes may fold the same files.
-    Raises: StoreError for a damaged segment (nothing is folded then); whatever an observer raises.
+    Raises: SegmentBroken for a damaged segment (nothing is folded then); whatever an observer raises.
     """
     paths = [segments] if isinstance(segments, Path) else list(segments)
     read = sorted((segment.read(path) for path in paths), key=lambda s: (s.opened_us, s.name))
     store = workspace.store
-    with store.write() as tx:
-        fresh = [s for s in read if _claim(store, tx, s)]
-        batch = _fold_into(workspace, tx, fresh) if fresh else FoldedBatch()
-        if fresh:
-            for observe in observers:
-                observe(store, tx, batch)
+    prepared = None
+    while True:
+        with store.read() as tx:
+            there = _there(store, tx, read)
+        if prepared is None or prepared.there != there:
+            prepared = _prepare(workspace, read, there)
+        with store.write() as tx:
+            if _there(store, tx, read) != there:
+                continue
+            fresh = [s for s in read if s.name not in there.segments]
+            batch = FoldedBatch()
+            if fresh:
+                tx.execute(sa.insert(schema.segment), [_segment_row(store, s) for s in fresh])
+                batch = _fold_into(store, tx, fresh, prepared)
+                for observe in observers:
+                    observe(store, tx, batch)
+            break
     for path in paths:
         path.unlink(missing_ok=True)
     return batch
 
 
-def _claim(store: Store, tx: Connection, piece: segment.Segment) -> bool:
-    row = {
+@dataclass(frozen=True)
+class _There:
+    """What the store had of these segments: those already folded, and of the others the predictions (id: body)."""
+
+    segments: frozenset[str]
+    predictions: dict[str, str]
+
+
+@dataclass(frozen=True)
+class _Prepared:
+    """What a fold will write. kept: rows as they may be stored. files: rows of log_file, whose blobs are there."""
+
+    there: _There
+    rows: list[dict[str, Any]]
+    kept: list[dict[str, Any]]
+    events: list[dict[str, Any]]
+    files: list[dict[str, Any]]
+    conflicts: int
+    repeated: int
+
+
+def _there(store: Store, tx: Connection, read: Sequence[segment.Segment]) -> _There:
+    table, folded = schema.prediction, schema.segment
+    names: set[str] = set()
+    for some in _chunks([s.name for s in read]):
+        where = sa.and_(folded.c.workspace == store.workspace, folded.c.segment.in_(some))
+        names.update(tx.scalars(sa.select(folded.c.segment).where(where)))
+    known: dict[str, str] = {}
+    for ids in _chunks([i for _, r in _requests(read, names) for i in r.ids]):
+        where = sa.and_(table.c.workspace == store.workspace, table.c.prediction.in_(ids))
+        known.update(
+            (row.prediction, row.body) for row in tx.execute(sa.select(table.c.prediction, table.c.body).where(where))
+        )
+    return _There(frozenset(names), known)
+
+
+def _requests(read: Sequence[segment.Segment], folded: Collection[str]) -> list[tuple[str, Predictions]]:
+    return [(s.name, r) for s in read if s.name not in folded for r in s.records if isinstance(r, Predictions)]
+
+
+def _segment_row(store: Store, piece: segment.Segment) -> dict[str, Any]:
+    return {
         "workspace": store.workspace,
         "segment": piece.name,
         "blob": fingerprint.of_file(piece.path),
         "rows": sum(len(r.ids) for r in piece.records if isinstance(r, Predictions)),
         "folded_at": clock.now(),
     }
-    return store.insert_new(tx, schema.segment, row) == 1
 
 
-def _fold_into(workspace: Workspace, tx: Connection, fresh: Sequence[segment.Segment]) -> FoldedBatch:
-    store = workspace.store
+def _prepare(workspace: Workspace, read: Sequence[segment.Segment], there: _There) -> _Prepared:
+    fresh = [s for s in read if s.name not in there.segments]
     notes = {(r.contract, r.owner): r for s in fresh for r in s.records if isinstance(r, Columns)}
-    rows = _new_predictions(store, tx, [(s.name, r) for s in fresh for r in s.records if isinstance(r, Predictions)])
+    rows, conflicts, repeated = _new_predictions(_requests(read, there.segments), there.predictions)
     rows.sort(key=lambda row: (row["at"], row["prediction"]))
     kept = _private(rows, notes)
-    _insert_predictions(store, tx, kept)
-    _write_parquet(workspace, tx, kept, notes)
     events = _new_events([(s.name, r) for s in fresh for r in s.records if isinstance(r, Events)])
-    _write_events(workspace, tx, events, notes)
+    files = [*_prediction_files(workspace, kept, notes), *_event_files(workspace, events, notes)]
+    return _Prepared(there, rows, kept, events, files, conflicts, repeated)
+
+
+def _fold_into(store: Store, tx: Connection, fresh: Sequence[segment.Segment], prepared: _Prepared) -> FoldedBatch:
+    for name, count in (("conflict", prepared.conflicts), ("repeated", prepared.repeated)):
+        if count:
+            store.add_to_counter(tx, name, count)
+    _insert_predictions(store, tx, prepared.kept)
+    store.insert_new(tx, schema.log_file, prepared.files)  # equal bytes of two folds of source events are one file
     new_labels = labels.store_new(
         store, tx, [r for s in fresh for r in s.records if isinstance(r, Labels)], folded_at=clock.now()
     )
@@ -126,19 +191,16 @@ def _fold_into(workspace: Workspace, tx: Connection, fresh: Sequence[segment.Seg
     matched = set(relabelled)
     for row in new_labels:
         row["matched"] = row["prediction"] in matched
-    observed = [row | {"entity": k["entity"], "unit": k["unit"]} for row, k in zip(rows, kept, strict=True)]
-    return FoldedBatch(observed, new_labels, events, relabelled)
+    pairs = zip(prepared.rows, prepared.kept, strict=True)
+    observed = [row | {"entity": k["entity"], "unit": k["unit"]} for row, k in pairs]
+    return FoldedBatch(observed, new_labels, prepared.events, relabelled)
 
 
-def _new_predictions(store: Store, tx: Connection, requests: Sequence[tuple[str, Predictions]]) -> list[dict[str, Any]]:
-    """One dict per prediction that the store does not have yet."""
-    table = schema.prediction
-    known: dict[str, str] = {}
-    for ids in _chunks([i for _, r in requests for i in r.ids]):
-        where = sa.and_(table.c.workspace == store.workspace, table.c.prediction.in_(ids))
-        known.update(
-            (row.prediction, row.body) for row in tx.execute(sa.select(table.c.prediction, table.c.body).where(where))
-        )
+def _new_predictions(
+    requests: Sequence[tuple[str, Predictions]], there: Mapping[str, str]
+) -> tuple[list[dict[str, Any]], int, int]:
+    """(one dict per prediction that the store does not have yet, those under an id with another body, repetitions)."""
+    known = dict(there)
     rows: list[dict[str, Any]] = []
     conflicts = repeated = 0
     for name, request in requests:
@@ -153,11 +215,7 @@ def _new_predictions(store: Store, tx: Connection, requests: Sequence[tuple[str,
             known[identity] = request.body
             expanded = expanded or _expand(request)
             rows.append(expanded[place] | {"segment": name})
-    if conflicts:
-        store.add_to_counter(tx, "conflict", conflicts)
-    if repeated:
-        store.add_to_counter(tx, "repeated", repeated)
-    return rows
+    return rows, conflicts, repeated
 
 
 def _expand(request: Predictions) -> list[dict[str, Any]]:
@@ -198,27 +256,40 @@ def _expand(request: Predictions) -> list[dict[str, Any]]:
 
 
 def _private(rows: Sequence[dict[str, Any]], notes: dict[tuple[str, str], Columns]) -> list[dict[str, Any]]:
-    """The rows as they may be stored: columns marked `log = "hash"` or "drop" are hashed or left out."""
+    """The rows as they may be stored: columns marked `log = "hash"` or "drop" are hashed or left out, also where an
+    error of the model's code quotes them."""
     if all(c.log == "plain" for n in notes.values() for c in n.columns):
         return list(rows)
     kept = []
     for row in rows:
-        inputs, entity, unit = dict(row["inputs"]), row["entity"], row["unit"]
-        for column in notes[row["contract"], ""].columns:
-            if column.log == "plain" or column.name not in inputs:
+        private = [c for c in notes[row["contract"], ""].columns if c.log != "plain"]
+        inputs, looked_up, entity, unit = dict(row["inputs"]), dict(row["looked_up"]), row["entity"], row["unit"]
+        said: list[Any] = []
+        for column in private:
+            values = looked_up if column.role == segment.LOOKED_UP else inputs
+            if column.name not in values:
                 continue
-            value = inputs[column.name]
-            inputs[column.name] = hashed(value) if column.log == "hash" else None
+            value = values[column.name]
+            said.append(value)
+            values[column.name] = hashed(value) if column.log == "hash" else None
             if column.role == "entity" and entity is not None:
                 # The unit stays distinct per entity, or a rollout could not count entities.
                 unit, entity = hashed(entity), hashed(entity) if column.log == "hash" else None
-        kept.append(row | {"inputs": inputs, "entity": entity, "unit": unit})
+        answers = {version: _without(answer, said) for version, answer in row["answers"].items()}
+        kept.append(
+            row | {"inputs": inputs, "looked_up": looked_up, "entity": entity, "unit": unit, "answers": answers}
+        )
     return kept
 
 
-def hashed(value: Any) -> str | None:
-    """How a column with `log = "hash"` is kept: equal values stay equal, nothing else is told."""
-    return None if value is None else "h-" + fingerprint.of_bytes(str(value).encode())[:24]
+def _without(answer: dict[str, Any], values: Sequence[Any]) -> dict[str, Any]:
+    """An answer whose error does not quote any of the values."""
+    error = answer.get("error")
+    if not error:
+        return answer
+    for text in sorted({str(v) for v in values if v is not None and str(v)}, key=len, reverse=True):
+        error = re.sub(rf"(?<!\w){re.escape(text)}(?!\w)" if len(text) < 4 else re.escape(text), "[not logged]", error)
+    return answer | {"error": error}
 
 
 def _insert_predictions(store: Store, tx: Connection, rows: Sequence[dict[str, Any]]) -> None:
@@ -229,9 +300,9 @@ def _insert_predictions(store: Store, tx: Connection, rows: Sequence[dict[str, A
         tx.execute(sa.insert(table), values)
 
 
-def _write_parquet(
-    workspace: Workspace, tx: Connection, rows: Sequence[dict[str, Any]], notes: dict[tuple[str, str], Columns]
-) -> None:
+def _prediction_files(
+    workspace: Workspace, rows: Sequence[dict[str, Any]], notes: dict[tuple[str, str], Columns]
+) -> Iterator[dict[str, Any]]:
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for row in rows:
         hour = clock.to_us(row["at"]) // _HOUR_US
@@ -249,13 +320,14 @@ def _write_parquet(
         inputs = [
             _series(f"in_{c.name}", [row["inputs"].get(c.name) for row in group], c.type, plain=c.log == "plain")
             for c in notes[contract, ""].columns
+            if c.role != segment.LOOKED_UP
         ]
         looked_up = sorted({name for row in group for name in row["looked_up"]})
         found = [
             pl.Series(f"lk_{name}", [row["looked_up"].get(name) for row in group], strict=False) for name in looked_up
         ]
-        _add_file(
-            workspace, tx, frame.with_columns(inputs + found), kind="prediction", model=model, contract=contract,
+        yield _put_file(
+            workspace, frame.with_columns(inputs + found), kind="prediction", model=model, contract=contract,
             hour=clock.from_us(hour * _HOUR_US), name=group[0]["segment"],
         )  # fmt: skip
 
@@ -279,9 +351,9 @@ def _new_events(records: Sequence[tuple[str, Events]]) -> list[dict[str, Any]]:
     return events
 
 
-def _write_events(
-    workspace: Workspace, tx: Connection, events: Sequence[dict[str, Any]], notes: dict[tuple[str, str], Columns]
-) -> None:
+def _event_files(
+    workspace: Workspace, events: Sequence[dict[str, Any]], notes: dict[tuple[str, str], Columns]
+) -> Iterator[dict[str, Any]]:
     """Events are kept as they came; a repeated key counts once where they are read (data.log.source_events)."""
     groups: dict[tuple[str, str, int], list[dict[str, Any]]] = {}
     for event in events:
@@ -298,19 +370,19 @@ def _write_events(
             if c.log != "plain":
                 values = [hashed(v) for v in values] if c.log == "hash" else [None] * len(values)
             columns.append(_series(c.name, values, c.type, plain=c.log == "plain"))
-        _add_file(
-            workspace, tx, pl.DataFrame(columns), kind="source", model=source, contract=contract,
+        yield _put_file(
+            workspace, pl.DataFrame(columns), kind="source", model=source, contract=contract,
             hour=clock.from_us(hour * _HOUR_US), name=group[0]["segment"],
         )  # fmt: skip
 
 
-def _add_file(
-    workspace: Workspace, tx: Connection, frame: pl.DataFrame, *,
-    kind: str, model: str, contract: str, hour: datetime, name: str,
-) -> None:  # fmt: skip
+def _put_file(
+    workspace: Workspace, frame: pl.DataFrame, *, kind: str, model: str, contract: str, hour: datetime, name: str
+) -> dict[str, Any]:
+    """Put a Parquet file among the blobs; its row of log_file."""
     buffer = io.BytesIO()
     frame.write_parquet(buffer, compression="zstd", statistics=False)
-    row = {
+    return {
         "workspace": workspace.name,
         "blob": workspace.blobs.put(buffer.getvalue()),
         "kind": kind,
@@ -320,7 +392,6 @@ def _add_file(
         "rows": frame.height,
         "segment": name,
     }
-    workspace.store.insert_new(tx, schema.log_file, row)  # equal bytes of two folds of source events are one file
 
 
 def _series(name: str, values: Iterable[Any], kind: str, *, plain: bool) -> pl.Series:

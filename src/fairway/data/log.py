@@ -9,6 +9,7 @@ import polars as pl
 import sqlalchemy as sa
 
 from fairway.contract.columns import Column, Contract
+from fairway.contract.nested import fitted
 from fairway.contract.settings import Settings
 from fairway.data.fold import FoldedBatch, Observer, fold, hashed
 from fairway.data.labels import match_labels
@@ -39,7 +40,8 @@ __all__ = [
 
 _UTC = pl.Datetime("us", "UTC")
 _DTYPES: dict[str, Any] = {
-    "int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean, "string": pl.String, "datetime": _UTC, "date": pl.Date,
+    "int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean, "string": pl.String, "text": pl.String, "datetime": _UTC,
+    "date": pl.Date, "image": pl.Binary,
 }  # fmt: skip
 
 
@@ -173,7 +175,11 @@ def labelled_rows(workspace: Workspace, project: "_Project", until: datetime) ->
         elif column.role == "at":
             columns.append(log["at"].alias(column.name))
         elif f"in_{column.name}" in log.columns and (column.log == "plain" or _told_apart(column)):
-            columns.append(log[f"in_{column.name}"].cast(dtype, strict=False).alias(column.name))
+            logged = log[f"in_{column.name}"]
+            if column.type == "vector":
+                columns.append(fitted(logged, column.length or 1).alias(column.name))
+            else:
+                columns.append(logged.cast(dtype, strict=False).alias(column.name))
         else:
             columns.append(pl.Series(column.name, [None] * log.height, dtype))
     columns.append(pl.Series("_label_at", [latest[i].at for i in log["prediction_id"]], _UTC))
@@ -184,12 +190,17 @@ def _told_apart(column: Column) -> bool:
     return column.role == "entity" and column.type == "string" and column.log == "hash"
 
 
-def source_events(workspace: Workspace, name: str, until: datetime) -> pl.DataFrame | None:
+def source_events(
+    workspace: Workspace, name: str, until: datetime, since: datetime | None = None
+) -> pl.DataFrame | None:
     """Events of a source table that had been received by `until`, each key once (the first to come), or None.
 
-    Columns: the source's, `_key`, and `_known_at`, when it counts as known; ordered by (_known_at, _key).
+    since: leave out files whose events all happened before. Columns: the source's, `_key`, and `_known_at`, when it
+    counts as known; ordered by (_known_at, _key).
     """
     files = [schema.log_file.c.kind == "source", schema.log_file.c.model == name]
+    if since is not None:
+        files.append(schema.log_file.c.hour >= since.replace(minute=0, second=0, microsecond=0))
     with workspace.store.read() as tx:
         paths = _files(workspace, tx, files)
     frame = _read(workspace, paths)
@@ -221,4 +232,6 @@ def _read(workspace: Workspace, blobs: Sequence[str]) -> pl.DataFrame | None:
 
 
 def _dtype(column: Column) -> Any:
+    if column.type == "vector":
+        return pl.Array(pl.Float64, column.length or 1)
     return pl.Enum(list(column.values)) if column.type == "category" else _DTYPES[column.type]

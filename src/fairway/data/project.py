@@ -174,15 +174,14 @@ def _check_sources(settings: Settings, contract: Contract) -> None:
                 file=CONTRACT, field=f"sources.{name}",
             )  # fmt: skip
         types = {c.name: c.type for c in described[name]}
-        for key, column in (("at", source.at), ("key", source.key)):
-            if column not in types:
+        for key, column in (("at", source.at), ("key", source.key), ("known_at", source.known_at)):
+            if column is not None and column not in types:
                 raise SettingsError(
                     f'sources.{name}.{key} = "{column}" is no column of that source in contract.toml', file=SETTINGS
                 )
-        if types[source.at] != "datetime":
-            raise SettingsError(
-                f"sources.{name}.at: {source.at} is a {types[source.at]}, not a datetime", file=CONTRACT
-            )
+        for key, column in (("at", source.at), ("known_at", source.known_at)):
+            if column is not None and types[column] != "datetime":
+                raise SettingsError(f"sources.{name}.{key}: {column} is a {types[column]}, not a datetime", file=CONTRACT)
     for name in described:
         if name not in settings.sources:
             hint = nearest(name, settings.sources)

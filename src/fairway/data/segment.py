@@ -5,7 +5,7 @@ of source tables, and the columns that the inputs of a contract have, so that a 
 else. Light: the gateway imports this, so neither polars nor SQLAlchemy may be imported here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -13,10 +13,12 @@ from typing import Any, TypeAlias
 import apsw
 import msgspec
 
+from fairway import fingerprint
 from fairway.contract.columns import Column
-from fairway.errors import StoreError
+from fairway.errors import SegmentBroken
 
 FORMAT = 1
+LOOKED_UP = "lookup"  # role of a note about a column that no request carries
 OPEN, SEALED, BROKEN = "open", "sealed", "broken"  # folders under .fairway/spool
 
 _TABLES = """
@@ -126,6 +128,31 @@ def column_notes(columns: Sequence[Column]) -> list[ColumnNote]:
     return [ColumnNote(c.name, c.type, c.role, c.log) for c in columns]
 
 
+def lookup_notes(columns: Sequence[Column]) -> list[ColumnNote]:
+    """Of looked-up columns that may not be kept plainly; no request carries them."""
+    return [ColumnNote(c.name, c.type, LOOKED_UP, c.log) for c in columns if c.known == "lookup" and c.log != "plain"]
+
+
+def hashed(value: Any) -> str | None:
+    """How a column with `log = "hash"` is kept: equal values stay equal, nothing else is told."""
+    return None if value is None else "h-" + fingerprint.of_bytes(str(value).encode())[:24]
+
+
+def kept_key(value: Any, column: str, columns: Sequence[ColumnNote]) -> str:
+    """The key of an event as it may be kept: hashed where its column is not plain, so that it is still told apart."""
+    private = any(c.name == column and c.log != "plain" for c in columns)
+    return str(hashed(value)) if private else str(value)
+
+
+def kept_event(row: EventRow, columns: Sequence[ColumnNote], *, plain: Collection[str]) -> EventRow:
+    """An event as it may be kept for look-ups: as its log is, but for the columns in `plain`, by which it is found."""
+    data = dict(row.data)
+    for c in columns:
+        if c.log != "plain" and c.name in data and c.name not in plain:
+            data[c.name] = hashed(data[c.name]) if c.log == "hash" else None
+    return EventRow(row.key, row.at_us, data, row.known_us)
+
+
 @dataclass(frozen=True)
 class Segment:
     """A sealed segment, read. `opened_us`: machine time of its start, for an order among segments."""
@@ -176,17 +203,17 @@ def recover(path: Path) -> int:
 
 
 def read(path: Path) -> Segment:
-    """All records in the order of their commit. Raises: StoreError when the file is damaged or of a newer format."""
+    """All records in the order of their commit. Raises: SegmentBroken when the file is damaged or of a newer format."""
     try:
         connection = apsw.Connection(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
         try:
             meta: dict[Any, Any] = dict(connection.execute("select key, value from meta").fetchall())  # type: ignore[arg-type]
             if meta["format"] > FORMAT:
-                raise StoreError(f"log segment {path.name} has format {meta['format']}; this fairway reads {FORMAT}")
+                raise SegmentBroken(f"log segment {path.name} has format {meta['format']}; this fairway reads {FORMAT}")
             rows: list[Any] = connection.execute("select kind, data from record order by id").fetchall()
         finally:
             connection.close()
         records = [_decoders[kind].decode(data) for kind, data in rows]
     except (apsw.Error, msgspec.DecodeError, KeyError, IndexError) as exc:
-        raise StoreError(f"log segment {path.name} can't be read: {exc}") from exc
+        raise SegmentBroken(f"log segment {path.name} can't be read: {exc}") from exc
     return Segment(path.name.removesuffix(".seg"), path, int(meta["opened_us"]), records)

@@ -1,25 +1,27 @@
 """A snapshot: the rows that may be learned from by a given time, as an immutable dataset version."""
 
 import dataclasses
-import io
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
 import polars as pl
-import sqlalchemy as sa
 
 from fairway import clock
 from fairway.contract.classes import class_name
 from fairway.contract.columns import Column
-from fairway.contract.table import apply, dtype_of
+from fairway.contract.table import Locate, apply, dtype_of
 from fairway.data import log
-from fairway.data.identity import dataset_id, sorted_rows
+from fairway.data.identity import canonical, dataset_id, duplicates
+from fairway.data.parts import load_dataset, store_dataset
 from fairway.data.project import Project
 from fairway.data.source import Raw, read_table
-from fairway.errors import DataError, ThingNotFound
-from fairway.store import schema
-from fairway.store.workspace import Workspace
+from fairway.data.source_state import Look, look_at, look_at_events
+from fairway.data.view_events import KNOWN_AT, one_event_per_key, with_known_at
+from fairway.errors import DataError
+
+__all__ = ["Snapshot", "columns_of", "load_dataset", "snapshot", "source_events", "store_dataset"]
 
 MIN_ROWS = 2
 MIN_PER_CLASS = 2  # one to learn from, one to judge by
@@ -30,14 +32,14 @@ _LABEL_AT = "_label_at"
 class Snapshot:
     """frame: typed, the contract's columns in its order (without those with role "ignore"), sorted by time, entity.
 
-    dataset: id by content; blob: hash of its Parquet file. origin: files with their hashes, rows of the log. counts:
-    rows by what became of them: table, log, used, no_label (target null), future (`at` after now), unknown_yet (label
-    known only after now), until (cut by data.until), replaced (by a row of the log), duplicates (equal rows, kept).
+    dataset: id by content; parts: hashes of its Parquet files. origin: files with their hashes, rows of the log.
+    counts: rows by what became of them: table, log, used, no_label (target null), future (`at` after now), unknown_yet
+    (label known only later), until (cut by data.until), replaced (by a row of the log), duplicates (equal rows, kept).
     flags: rows per "unseen:COLUMN" and "out_of_seen:COLUMN". warnings: sentences. newest: the latest `at`.
     """
 
     dataset: str
-    blob: str
+    parts: tuple[str, ...]
     frame: pl.DataFrame
     origin: dict[str, Any]
     counts: dict[str, int]
@@ -53,31 +55,39 @@ class Snapshot:
 def columns_of(project: Project) -> tuple[Column, ...]:
     """The contract's columns that a snapshot holds: all but the ignored ones, and the label's time if there is one."""
     wanted = project.settings.data.label_at
-    return tuple(c for c in project.contract.columns if c.role != "ignore" or c.name == wanted)
+    columns = (c for c in project.contract.columns if c.role != "ignore" or c.name == wanted)
+    return _with_decimal(columns, project.settings.data.decimal)
 
 
-def snapshot(project: Project, *, now: datetime) -> Snapshot:
+def _with_decimal(columns: Iterable[Column], decimal: str) -> tuple[Column, ...]:
+    """The columns with the table's decimal mark where they have none of their own."""
+    return tuple(
+        dataclasses.replace(c, decimal=decimal) if decimal != "." and c.type == "float" and c.decimal == "." else c
+        for c in columns
+    )
+
+
+def snapshot(project: Project, *, now: datetime, seen: Callable[[Look], None] | None = None) -> Snapshot:
     """The training rows whose label is known by `now`, checked against the contract, stored once by content.
 
     A label is known at data.label_at; without it at `at` + label_delay (unknown counts as none); without `at`, always.
+    seen: gets rows and newest time of the table as it was read, before its values are checked; it may refuse it, and
+    then decides alone whether the table is fresh enough.
     Raises: DataError with file, row, column and reason; ContractViolation; SettingsError for an unreadable source.
     """
     settings, columns = project.settings, columns_of(project)
     raw = read_table(settings.data, project.root)
+    if seen is not None:
+        seen(look_at(project, raw, now))
+    rules = project.contract if seen is None else dataclasses.replace(project.contract, fresh=None)
     if not raw.frame.height:
         raise DataError("the table has no rows, only its columns", file=raw.name)
-    # Rows without a label are of no use here, and may lack what is only known of the others: they go unchecked.
-    labelled = _labelled(raw, project)
-    rows = labelled.arg_true()
-    ignored = {c.name for c in project.contract.columns} - {c.name for c in columns}
+    part, locate = checkable(project, raw)
     checked = apply(
-        raw.frame.drop(ignored, strict=False).filter(labelled),
-        columns,
-        file=raw.name,
-        locate=lambda index: raw.locate(int(rows[index])),
+        part, columns, file=raw.name, locate=locate, contract=rules, now=now, height=raw.frame.height
     )
     warnings = list(checked.warnings)
-    counts = {"table": raw.frame.height, "no_label": raw.frame.height - len(rows)}
+    counts = {"table": raw.frame.height, "no_label": raw.frame.height - part.height}
     table = _known_by(checked.frame, project, now, counts)
     logged, lost = _from_log(project, columns, now)
     counts["log"] = logged.height
@@ -85,9 +95,9 @@ def snapshot(project: Project, *, now: datetime) -> Snapshot:
         hidden = ", ".join(c.name for c in columns if c.log != "plain")
         why = f"; the log keeps {hidden} hashed or not at all" if hidden else ""
         warnings.append(f"{lost:,} labelled rows of the log lack a value that the contract asks for{why}")
-    frame = _one_per_decision(table, logged, project, counts) if logged.height else table
-    frame = sorted_rows(frame, at=settings.at, entity=settings.entity)
-    counts["duplicates"] = frame.height - frame.n_unique() if frame.height else 0
+    as_read = _one_per_decision(table, logged, project, counts) if logged.height else table
+    frame = canonical(as_read, at=settings.at, entity=settings.entity)
+    counts["duplicates"] = duplicates(frame)
     counts["used"] = frame.height
     if counts["duplicates"]:
         n = counts["duplicates"]
@@ -98,11 +108,27 @@ def snapshot(project: Project, *, now: datetime) -> Snapshot:
             warnings.append(f"{counts[key]:,} rows {says} and were left out")
     _enough(frame, project, raw, counts)
     warnings += _rare_classes(frame, project, raw)
-    dataset = dataset_id(frame, at=settings.at, entity=settings.entity)
-    origin = {"files": raw.files, "log_rows": logged.height, "as_of": clock.iso(now)}
-    blob = store_dataset(project.workspace, dataset, frame, origin, now=now)
+    dataset = dataset_id(frame, at=settings.at, entity=settings.entity, is_canonical=True)
+    origin = {"files": raw.files, **raw.pinned, "log_rows": logged.height, "as_of": clock.iso(now)}
+    parts = store_dataset(
+        project.workspace, dataset, frame, origin, now=now, at=settings.at, entity=settings.entity, as_read=as_read
+    )
     newest: Any = frame[settings.at].max() if settings.at is not None else None
-    return Snapshot(dataset, blob, frame, origin, counts, checked.flags, tuple(warnings), newest)
+    return Snapshot(dataset, tuple(parts), frame, origin, counts, checked.flags, tuple(warnings), newest)
+
+
+def checkable(project: Project, raw: Raw) -> tuple[pl.DataFrame, Locate]:
+    """The rows and columns that the contract is asked about, and where each row is in the table.
+
+    Rows without a label are of no use here, and may lack what is only known of the others: they go unchecked.
+    """
+    ignored = {c.name for c in project.contract.columns} - {c.name for c in columns_of(project)}
+    wanted = raw.frame.drop(ignored, strict=False)
+    labelled = _labelled(raw, project)
+    if labelled.all():
+        return wanted, raw.locate
+    rows = labelled.arg_true()
+    return wanted.filter(labelled), lambda index: raw.locate(int(rows[index]))
 
 
 def _labelled(raw: Raw, project: Project) -> pl.Series:
@@ -134,9 +160,10 @@ def _known_by(table: pl.DataFrame, project: Project, now: datetime, counts: dict
         reasons.append(("until", pl.col(at) >= end))
     counts |= dict.fromkeys(("future", "unknown_yet", "until"), 0)
     for name, reason in reasons:
-        kept = table.filter(~reason)
-        counts[name] = table.height - kept.height
-        table = kept
+        out = table.select(reason).to_series().fill_null(True)
+        counts[name] = int(out.sum())
+        if counts[name]:
+            table = table.filter(~out)
     return table
 
 
@@ -208,77 +235,58 @@ def _rare_classes(frame: pl.DataFrame, project: Project, raw: Raw) -> list[str]:
     return [f"class {name} has only {found[name]} row" for name in rare]
 
 
-def store_dataset(
-    workspace: Workspace, dataset: str, frame: pl.DataFrame, origin: dict[str, Any], *, now: datetime
-) -> str:
-    """Keep the frame under its id; the same id is stored once. Returns the hash of its Parquet file."""
-    table = schema.dataset
-    where = sa.and_(table.c.workspace == workspace.store.workspace, table.c.dataset == dataset)
-    with workspace.store.read() as tx:
-        blob = tx.scalar(sa.select(table.c.blob).where(where))
-    if blob is not None and blob in workspace.blobs:
-        return str(blob)
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    blob = workspace.blobs.put(buffer.getvalue())
-    row = {
-        "workspace": workspace.store.workspace,
-        "dataset": dataset,
-        "blob": blob,
-        "rows": frame.height,
-        "columns": [[name, str(dtype)] for name, dtype in frame.schema.items()],
-        "origin": origin,
-        "created_at": now,
-    }
-    with workspace.store.write() as tx:
-        workspace.store.upsert(tx, table, row)
-    return blob
-
-
-def load_dataset(workspace: Workspace, dataset: str) -> pl.DataFrame:
-    """The frame of a dataset version. Raises: StoreError, TamperFound when its bytes are not those that were stored."""
-    table = schema.dataset
-    with workspace.store.read() as tx:
-        blob = tx.scalar(
-            sa.select(table.c.blob).where(table.c.workspace == workspace.store.workspace, table.c.dataset == dataset)
-        )
-    if blob is None:
-        raise ThingNotFound(f"no dataset {dataset!r}; list them with: fairway show datasets")
-    return pl.read_parquet(io.BytesIO(workspace.blobs.get(str(blob))))
-
-
 # -- source tables ---------------------------------------------------------------------------------------------------
 
 
-def source_events(project: Project, name: str, *, now: datetime) -> pl.DataFrame:
+def source_events(
+    project: Project, name: str, *, now: datetime, since: datetime | None = None,
+    seen: Callable[[Look], None] | None = None,
+) -> pl.DataFrame:  # fmt: skip
     """The events of a source table that were known by `now`: its typed columns and `_known_at`, by event time.
 
-    Its history file counts as known at the event's time; events that came by HTTP when they were received. An event
-    (by its key) that is in both is the received one. Raises: DataError with file, row and column.
+    An event of its history counts as known at its time, or at known_at; one that came by HTTP when it was received. An
+    event (by its key) that is in both is the received one. since: leave out what happened before. seen: as for
+    `snapshot`, of the history.
+    Raises: DataError with file, row and column.
     """
     settings = project.settings.sources[name]
-    columns = dict(project.contract.sources)[name]
-    needed = tuple(dataclasses.replace(c, nulls=False) if c.name in (settings.at, settings.key) else c for c in columns)
-    names = [c.name for c in columns]
+    columns = _needed(project, name)
     parts = []
-    if settings.path is not None:
-        raw = read_table(settings.path, project.root)
-        typed = apply(raw.frame, needed, file=raw.name, locate=raw.locate).frame
-        typed = typed.with_columns(_known_at=pl.col(settings.at)).filter(pl.col(settings.at) <= now)
-        _one_row_per_key(typed, settings.key, raw.name)
-        parts.append(typed)
-    logged = log.source_events(project.workspace, name, now)
+    history = source_history(project, name, now=now, seen=seen)
+    if history is not None:
+        parts.append(history.filter(pl.col(KNOWN_AT) <= now))
+    logged = log.source_events(project.workspace, name, now, since)
     if logged is not None:
-        typed = apply(logged.select(names), needed, file=f"events of {name} in the log").frame
+        typed = apply(logged.select(c.name for c in columns), columns, file=f"events of {name} in the log").frame
         parts.append(typed.with_columns(_known_at=logged["_known_at"]))
     if not parts:
         return pl.DataFrame(schema={c.name: dtype_of(c) for c in columns} | {"_known_at": pl.Datetime("us", "UTC")})
     every = pl.concat(parts) if len(parts) > 1 else parts[0]
+    if since is not None:
+        every = every.filter(pl.col(settings.at) >= since)
     return every.unique(settings.key, keep="last", maintain_order=True).sort(settings.at, settings.key)
 
 
-def _one_row_per_key(events: pl.DataFrame, key: str, file: str) -> None:
-    """The same event twice is once; two different events under one key can't both be right."""
-    twice = events.unique().filter(pl.col(key).is_duplicated())
-    if twice.height:
-        raise DataError(f"{twice[key][0]!r} is the key of more than one event", file=file, column=key)
+def source_history(
+    project: Project, name: str, *, now: datetime, seen: Callable[[Look], None] | None = None
+) -> pl.DataFrame | None:
+    """All events of a source's own history (path or sql) with `_known_at`, later ones too; None without a history.
+
+    Raises: as `source_events`.
+    """
+    settings = project.settings.sources[name]
+    if settings.path is None and settings.sql is None:
+        return None
+    raw = read_table(settings, project.root)
+    if seen is not None:
+        seen(look_at_events(project, name, raw, now))
+    typed = apply(raw.frame, _needed(project, name), file=raw.name, locate=raw.locate).frame
+    return with_known_at(one_event_per_key(typed, settings.key, file=raw.name), settings)
+
+
+def _needed(project: Project, name: str) -> tuple[Column, ...]:
+    """A source's columns; its key and times are never null."""
+    settings = project.settings.sources[name]
+    columns = _with_decimal(dict(project.contract.sources)[name], settings.decimal)
+    never_null = (settings.at, settings.key, settings.known_at)
+    return tuple(dataclasses.replace(c, nulls=False) if c.name in never_null else c for c in columns)

@@ -1,27 +1,37 @@
-"""The table as it was delivered: Parquet or CSV files, read as a whole or refused, with the hash of every file."""
+"""The table as it was delivered, from wherever it is: read as a whole or refused, with a hash of what was read."""
 
-from dataclasses import dataclass
+import gzip
+import hashlib
+from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
 from fairway import fingerprint
-from fairway.contract.settings import DataSettings
-from fairway.data.delimited import read_csv, refuse_duplicates
+from fairway.contract.settings import DataSettings, SourceSettings
+from fairway.data import source_delta, source_files, source_rows, source_s3, source_sql
+from fairway.data.identity import content_hash
+from fairway.data.source_text import Dialect, detect
 from fairway.errors import DataError, SettingsError
 
-MAX_CELLS = 1_000_000_000  # rows x columns: past this the table would not fit into a laptop's memory
-_KINDS = (".parquet", ".csv", ".csv.gz")
+_QUERY = "the query"
+PLAIN = Dialect()
 
 
 @dataclass(frozen=True)
 class Raw:
-    """frame: values as the files have them (CSV: all text). files: shown path -> SHA-256. rows: per file, in order."""
+    """frame: values as the source has them (CSV: all text). files: shown path -> SHA-256. rows: per file, in order.
+
+    pinned: what else says which table it was, such as the version of a Delta table.
+    """
 
     frame: pl.DataFrame
     files: dict[str, str]
     rows: tuple[int, ...]
+    pinned: dict[str, Any] = field(default_factory=dict)
 
     def locate(self, index: int) -> tuple[str, int]:
         """The file of a row, and its number in that file, counted from 1."""
@@ -37,85 +47,142 @@ class Raw:
         """What messages about the table as a whole call it."""
         return next(iter(self.files)) if len(self.files) == 1 else f"{len(self.files)} files"
 
+    @property
+    def content(self) -> str:
+        """One hash over all that was read."""
+        return fingerprint.of_value({"files": self.files, "pinned": self.pinned})
 
-def read_table(source: DataSettings | str | Path, root: Path) -> Raw:
-    """The training table: one file, or all Parquet (or all CSV) files of a folder, in order of their names.
+
+@dataclass(frozen=True)
+class Place:
+    """Where a table is, of [data] or [sources.NAME] alike. field: what messages call the setting."""
+
+    at: str | None
+    sql: str | None = None
+    url: str | None = None
+    version: int | None = None
+    dialect: Dialect = PLAIN
+    field: str = "data.source"
+
+    @classmethod
+    def of(cls, settings: DataSettings | SourceSettings | str | Path, *, field: str = "") -> "Place":
+        """From settings, or from a path or address alone."""
+        if isinstance(settings, str | Path):
+            return cls(str(settings), field=field or "data.source")
+        at = settings.source if isinstance(settings, DataSettings) else settings.path
+        name = field or ("data" if isinstance(settings, DataSettings) else "sources")
+        return cls(at, settings.sql, settings.url, settings.version, Dialect.of(settings), name)
+
+    @property
+    def identity(self) -> str:
+        """Changes when the settings mean another table, not when the table itself changes."""
+        said = [self.at, self.sql, self.url if self.sql else None]
+        return hashlib.sha256(repr(said).encode()).hexdigest()[:16]
+
+
+def read_table(source: Place | DataSettings | SourceSettings | str | Path, root: Path) -> Raw:
+    """The table: one file or query, or all files of a folder or glob, in order of their names.
 
     root: the folder that relative paths start from. Raises: DataError (which file, and where in it), SettingsError.
     """
-    if isinstance(source, DataSettings):
-        if source.sql is not None:
-            raise SettingsError(
-                "data.sql is not supported yet: write the query's result to a Parquet file and give it as data.source",
-                file="fairway.toml", field="data.sql",
-            )  # fmt: skip
-        assert source.source is not None
-        source = source.source
-    text = str(source)
-    if "://" in text:
-        raise SettingsError(
-            f"data.source {text} is an address; this version reads files and folders of this machine",
-            file="fairway.toml", field="data.source",
-        )  # fmt: skip
-    path = (root / text).resolve()
-    files = _files(path)
-    shown = {str(file.relative_to(path.parent)) if path.is_dir() else file.name: file for file in files}
-    hashes, frames = {}, []
-    for name, file in shown.items():
-        before = fingerprint.of_file(file)
-        frames.append(_read(file, name))
-        if fingerprint.of_file(file) != before:
-            raise DataError("was replaced or changed while it was read; nothing was kept, try again", file=name)
-        hashes[name] = before
-    return Raw(_together(frames, list(shown)), hashes, tuple(frame.height for frame in frames))
+    place = source if isinstance(source, Place) else Place.of(source)
+    if place.sql is not None:
+        url = source_sql.resolve_url(place.url or "", root, field=place.field)
+        frame = source_sql.read_query(place.sql, url, file=_QUERY)
+        return Raw(frame, {_QUERY: content_hash(frame)}, (frame.height,), {"sql": place.sql})
+    assert place.at is not None
+    _refuse_unknown(place)
+    if _is_delta(place.at, root):
+        return _delta(place, place.at, root)
+    if place.version is not None:
+        raise SettingsError(f"version is for a Delta table, and {place.at} is none", file="fairway.toml",
+                            field=place.field)  # fmt: skip
+    read, hashes = [], {}
+    if place.at.startswith("s3://"):
+        for name, facts in source_s3.find(place.at).items():
+            with source_s3.fetched(place.at, name, facts) as path:
+                hashes[name] = fingerprint.of_file(path)
+                read.append(_read(path, name, place.dialect))
+            _refuse_many(read, name)
+    else:
+        for name, path in source_files.find(place.at, root).items():
+            frame, hashes[name] = source_files.read_unchanged(path, name, partial(_read, path, name, place.dialect))
+            read.append(frame)
+            _refuse_many(read, name)
+    return Raw(_together(read, list(hashes)), hashes, tuple(frame.height for frame in read))
 
 
-def _files(path: Path) -> list[Path]:
-    if path.is_file():
-        if not path.name.endswith(_KINDS):
-            raise DataError(f"is none of the kinds that can be read: {', '.join(_KINDS)}", file=path.name)
-        return [path]
-    if not path.exists():
-        raise DataError(f"there is no such file or folder (looked in {path.parent})", file=path.name)
-    if (path / "_delta_log").is_dir():
-        raise DataError("is a Delta table; this version reads Parquet and CSV files", file=path.name)
-    found = sorted(p for p in path.rglob("*") if p.is_file() and p.name.endswith(_KINDS) and not p.name.startswith("."))
-    kinds = {".parquet" if p.name.endswith(".parquet") else ".csv" for p in found}
-    if not found:
-        raise DataError(f"the folder holds no file of {', '.join(_KINDS)}", file=path.name)
-    if len(kinds) > 1:
-        raise DataError("the folder mixes Parquet and CSV files; keep one kind", file=path.name)
-    return found
+def change_mark(source: DataSettings | SourceSettings, root: Path) -> Any:
+    """JSON that differs when the table has changed, without reading it; None where only reading tells (a query)."""
+    place = Place.of(source)
+    if place.at is None:
+        return None
+    if _is_delta(place.at, root):
+        where, options = _where(place.at, root)
+        return place.version if place.version is not None else source_delta.newest_version(where, options=options)
+    if place.at.startswith("s3://"):
+        return [[name, facts["e_tag"], facts["size"]] for name, facts in source_s3.find(place.at).items()]
+    return source_files.stamp(source_files.find(place.at, root))
 
 
-def _read(path: Path, file: str) -> pl.DataFrame:
-    return _read_parquet(path, file) if path.name.endswith(".parquet") else read_csv(path, file=file)
+def with_dialect(place: Place, root: Path) -> Place:
+    """The place with the dialect of its (first) CSV file found out; others are what they are."""
+    at = place.at
+    if at is None or _is_delta(at, root):
+        return place
+    if at.startswith("s3://"):
+        name, facts = next(iter(source_s3.find(at).items()))
+        if source_files.kind_of(name) != "CSV":
+            return place
+        with source_s3.fetched(at, name, facts) as path:
+            return replace(place, dialect=detect(*_beginning(path)))
+    path = next(iter(source_files.find(at, root).values()))
+    return replace(place, dialect=detect(*_beginning(path))) if source_files.kind_of(path.name) == "CSV" else place
 
 
-def _read_parquet(path: Path, file: str) -> pl.DataFrame:
+def _beginning(path: Path) -> tuple[bytes, bool]:
+    size = 2**20
     try:
-        with path.open("rb") as handle:
-            head = handle.read(4)
-            handle.seek(0, 2)
-            size = handle.tell()
-            handle.seek(max(0, size - 4))
-            tail = handle.read(4)
-        if head != b"PAR1" or tail != b"PAR1":
-            what = "is cut short: its end is missing" if head == b"PAR1" else "is no Parquet file"
-            raise DataError(what, file=file)
-        scan = pl.scan_parquet(path, glob=False)
-        names = scan.collect_schema().names()
-        refuse_duplicates(names, file)
-        rows = int(scan.select(pl.len()).collect().item())
-        if rows * len(names) > MAX_CELLS:
-            raise DataError(
-                f"has {rows:,} rows x {len(names):,} columns; at most {MAX_CELLS:,} values are read", file=file
-            )
-        return pl.read_parquet(path, glob=False, memory_map=False)
-    except OSError as exc:
-        raise DataError(f"can't be read: {exc.strerror or exc}", file=file) from exc
-    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as exc:
-        raise DataError(f"can't be read as Parquet: {str(exc).splitlines()[0]}", file=file) from exc
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            data = file.read(size)
+    except (OSError, EOFError):
+        return b"", True  # the reader itself says what is wrong with the file
+    return data, len(data) < size
+
+
+def _read(path: Path, file: str, dialect: Dialect) -> pl.DataFrame:
+    return source_files.read_file(path, file, dialect)
+
+
+def _refuse_unknown(place: Place) -> None:
+    if "://" in str(place.at) and not str(place.at).startswith("s3://"):
+        raise SettingsError(
+            f"{place.at} is an address of a kind that is not read; tables are read from files, s3:// and queries",
+            file="fairway.toml", field=place.field,
+        )  # fmt: skip
+
+
+def _is_delta(text: str, root: Path) -> bool:
+    if text.startswith("s3://"):
+        return source_s3.is_delta(text)
+    return ((root / text) / "_delta_log").is_dir()
+
+
+def _where(text: str, root: Path) -> tuple[str, dict[str, str] | None]:
+    if text.startswith("s3://"):
+        return text, source_s3.storage_options()
+    return str((root / text).resolve()), None
+
+
+def _delta(place: Place, text: str, root: Path) -> Raw:
+    where, options = _where(text, root)
+    name = text.rstrip("/").rsplit("/", 1)[-1]
+    frame, version, digest = source_delta.read_delta(where, file=name, version=place.version, options=options)
+    return Raw(frame, {name: digest}, (frame.height,), {"delta_version": version})
+
+
+def _refuse_many(frames: list[pl.DataFrame], file: str) -> None:
+    source_rows.refuse_many(sum(frame.height for frame in frames), frames[0].width, f"the table up to {file}")
 
 
 def _together(frames: list[pl.DataFrame], files: list[str]) -> pl.DataFrame:

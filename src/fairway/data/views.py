@@ -1,8 +1,9 @@
 """Feature views, exact as of the prediction time: in training and in serving by the same code.
 
-A question is a distinct (entity, at) pair. A view's function gets, for many questions at once, the events of each
-one's window (at - window, at] that were known at `at`; it never gets another event, so it can't see the future. No row
-of the table ever disappears: a question without events is null.
+A question is an (entity, at) pair. A view sees the events of the question's window (at - window, at] that were known at
+`at` and no others, so it can't see the future. No row of the table ever disappears: a question without events is null.
+A declared view's figures are computed here (`data.view_figures`), many questions at once; a view that is a function
+gets the events of many questions in one frame.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,11 +13,15 @@ import numpy as np
 import polars as pl
 
 from fairway.contract.view import ViewSpec
+from fairway.data import view_figures
 from fairway.data.frames import as_asked, as_polars
+from fairway.data.view_events import KNOWN_AT
+from fairway.data.view_places import Places, find_places, micros, sortable
 from fairway.errors import DataError, ModelCodeError
 
+__all__ = ["AT", "KNOWN_AT", "ROW", "Schema", "Schemas", "compute", "compute_given", "look_up", "windows_of"]
+
 AT = "at"  # what the prediction time is called in the frame that a view gets
-KNOWN_AT = "_known_at"
 ROW = "_row"
 PAIRS = 2_000_000  # (question, event) pairs handed to a view at once: bounds memory at about 200 MB
 
@@ -56,13 +61,17 @@ def look_up(
     looked, found = rows, {}
     for view in views:
         source = _source(view, events, event_at)
-        questions = _questions(view, rows, at)
-        answers = [
-            _ask(view, joined, asked)
-            for joined, asked in _chunks(view, questions, source, event_at[view.source], rows.schema[view.entity])
-        ]
-        schema = (schemas or {}).get(view.name) or _schema(view, answers, source, rows)
-        looked = _attach(view, looked, at, answers, schema)
+        given = (schemas or {}).get(view.name)
+        if view.function is None:
+            view_figures.check_names(view, looked.columns)
+            schema = given or view_figures.schema_of(view, source.schema)
+            made = view_figures.figures(view, source, _places(view, rows, source, at, event_at))
+            looked = looked.with_columns(column.cast(getattr(pl, schema[column.name])) for column in made)
+        else:
+            questions = _questions(view, rows, at)
+            answers = [_ask(view, joined, asked) for joined, asked in _chunks(view, questions, source, event_at)]
+            schema = given or _schema(view, answers, source, rows)
+            looked = _attach(view, looked, at, answers, schema)
         found[view.name] = schema
     return looked, found
 
@@ -85,6 +94,9 @@ def compute_given(
     looked = rows
     for view in views:
         source = events.get(view.source)
+        if view.function is None:
+            looked = _given_figures(view, looked, rows, source, at, event_at[view.source], schemas[view.name])
+            continue
         answers: list[pl.DataFrame] = []
         if source is not None and source.height:
             joined = _windowed(view, rows, source, at, event_at[view.source])
@@ -94,27 +106,54 @@ def compute_given(
     return looked
 
 
-def _windowed(view: ViewSpec, rows: pl.DataFrame, source: pl.DataFrame, at: str, time: str) -> pl.DataFrame:
-    """The rows' own events joined with their questions. By NumPy: each Polars query costs more than all of it."""
+def _given_figures(
+    view: ViewSpec, looked: pl.DataFrame, rows: pl.DataFrame, source: pl.DataFrame | None, at: str, time: str,
+    schema: Schema,
+) -> pl.DataFrame:  # fmt: skip
+    types = {name: getattr(pl, dtype) for name, dtype in schema.items()}
+    if source is None or not source.height:
+        return looked.with_columns(pl.lit(None, dtype=dtype).alias(name) for name, dtype in types.items())
+    place, seen, _ = _seen(view, rows, source, at, time)
+    mine = source[np.flatnonzero(seen)]
+    if mine.height > 1:
+        mine = mine.sort(ROW, *_order(view, mine, time)[1:])
+    owner = place[seen] if mine.height <= 1 else mine[ROW].to_numpy()
+    numbers = np.arange(rows.height)
+    start, end = np.searchsorted(owner, numbers), np.searchsorted(owner, numbers, side="right")
+    made = view_figures.span_figures(view, mine, start, end)
+    return looked.with_columns(column.cast(types[column.name]) for column in made)
+
+
+def _seen(view: ViewSpec, rows: pl.DataFrame, source: pl.DataFrame, at: str, time: str) -> tuple[Any, Any, pl.Series]:
+    """(row, whether the row's question sees it, the row's entity) by event. By NumPy: a query costs more than that."""
     place = source[ROW].to_numpy()
-    moments = rows[at].cast(pl.Int64).to_list()
+    asked = rows[at]
+    moment = micros(asked).fill_null(0).to_numpy()[place]
+    happened = micros(source[time]).to_numpy()
+    whose = rows[view.entity][place]
+    same = (source[view.entity].cast(pl.String) == whose.cast(pl.String)).fill_null(False).to_numpy()
+    seen = (happened <= moment) & (happened > moment - view.window_us) & same
+    if asked.null_count():
+        seen &= asked.is_not_null().to_numpy()[place]
+    if KNOWN_AT in source.columns:
+        seen &= micros(source[KNOWN_AT]).to_numpy() <= moment
+    return place, seen, whose
+
+
+def _windowed(view: ViewSpec, rows: pl.DataFrame, source: pl.DataFrame, at: str, time: str) -> pl.DataFrame:
+    """The rows' own events joined with their questions."""
+    place, seen, whose = _seen(view, rows, source, at, time)
     first: dict[tuple[Any, Any], int] = {}
     asks = np.zeros(rows.height, dtype=bool)
+    moments = micros(rows[at]).to_list()
     for row, question in enumerate(zip(rows[view.entity].to_list(), moments, strict=True)):
         asks[row] = None not in question and first.setdefault(question, row) == row
-    moment = np.array([m if m is not None else 0 for m in moments], dtype=np.int64)[place]
-    happened = source[time].cast(pl.Int64).to_numpy()
-    whose = rows[view.entity][place]
-    same = (source[view.entity].cast(pl.String) == whose.cast(pl.String)).to_numpy()
-    seen = asks[place] & (happened <= moment) & (happened > moment - _us(view)) & same
-    if KNOWN_AT in source.columns:
-        seen &= source[KNOWN_AT].cast(pl.Int64).to_numpy() <= moment
     columns = [
         whose.alias(name) if name == view.entity else source[name]
         for name in source.columns
         if name not in (ROW, KNOWN_AT)
     ]
-    joined = pl.DataFrame([*columns, rows[at][place].alias(AT)])[np.flatnonzero(seen)]
+    joined = pl.DataFrame([*columns, rows[at][place].alias(AT)])[np.flatnonzero(seen & asks[place])]
     return joined.sort(_order(view, joined, time)) if joined.height > 1 else joined
 
 
@@ -128,17 +167,38 @@ def windows_of(
 ) -> dict[str, pl.DataFrame]:
     """What each row's views see, per source, as `compute_given` takes it: with the number of the row in "_row"."""
     found: dict[str, list[pl.DataFrame]] = {}
-    numbered = rows.with_row_index(ROW).with_columns(pl.col(ROW).cast(pl.Int64))
     for view in views:
         source = _source(view, events, event_at)
         names = [name for name in source.columns if name != KNOWN_AT]
-        back = pl.col(view.entity).cast(pl.String).cast(source.schema[view.entity])
-        asked = numbered.select(ROW, view.entity, pl.col(at).alias(AT))
-        questions, entity = _questions(view, rows, at), rows.schema[view.entity]
+        places = _places(view, rows, source, at, event_at)
+        if view.latest:
+            asked = np.flatnonzero(places.last >= 0)
+            place, row = places.last[asked], asked
+        else:
+            place, row = places.seen(np.arange(rows.height))
+        seen = source.select(names)[places.order[place]]
         pieces = found.setdefault(view.source, [source.clear().select(pl.lit(0, pl.Int64).alias(ROW), *names)])
-        for joined, _ in _chunks(view, questions, source, event_at[view.source], entity):
-            pieces.append(joined.join(asked, on=[view.entity, AT]).with_columns(back).select(ROW, *names))
-    return {name: pl.concat(pieces).unique().sort(pl.all()) for name, pieces in found.items()}
+        pieces.append(seen.select(pl.Series(ROW, row, dtype=pl.Int64), *names))
+    return {name: _each_once(pl.concat(pieces)) for name, pieces in found.items()}
+
+
+def _each_once(frame: pl.DataFrame) -> pl.DataFrame:
+    return frame.unique(maintain_order=True).sort(n for n, dtype in frame.schema.items() if sortable(dtype))
+
+
+def _places(view: ViewSpec, rows: pl.DataFrame, source: pl.DataFrame, at: str, event_at: Mapping[str, str]) -> Places:
+    """Where each row's events lie; a row without entity or time sees none."""
+    for name in (view.entity, at):
+        if name not in rows.columns:
+            raise DataError(f"the table has no column {name!r}, which view {view.name} needs", column=name)
+    owners, asked = rows[view.entity], micros(rows[at])
+    if asked.null_count():
+        owners, asked = owners.set(asked.is_null(), None), asked.fill_null(0)
+    return find_places(
+        source, entity=view.entity, time=event_at[view.source],
+        known_at=KNOWN_AT if KNOWN_AT in source.columns else None, owners=owners,
+        moments=asked.to_numpy(), window_us=view.window_us, latest=view.latest,
+    )  # fmt: skip
 
 
 def _source(view: ViewSpec, events: Mapping[str, pl.DataFrame], event_at: Mapping[str, str]) -> pl.DataFrame:
@@ -155,10 +215,6 @@ def _source(view: ViewSpec, events: Mapping[str, pl.DataFrame], event_at: Mappin
     return source
 
 
-def _us(view: ViewSpec) -> int:
-    return int(view.window.total_seconds() * 1_000_000)
-
-
 def _questions(view: ViewSpec, rows: pl.DataFrame, at: str) -> pl.DataFrame:
     """Distinct (entity, at) pairs, without nulls, sorted."""
     for name in (view.entity, at):
@@ -167,70 +223,44 @@ def _questions(view: ViewSpec, rows: pl.DataFrame, at: str) -> pl.DataFrame:
     return rows.select(view.entity, pl.col(at).alias(AT)).drop_nulls().unique().sort(view.entity, AT)
 
 
-def _prepared(view: ViewSpec, source: pl.DataFrame, time: str, entity: Any) -> pl.DataFrame:
-    """Events in one order wherever they come from, with the entity's type of the rows.
-
-    Ties are ordered by the other columns: a view that takes the last event must not depend on how a store sorts.
-    """
-    if source.schema[view.entity] != entity:
-        source = source.with_columns(pl.col(view.entity).cast(pl.String).cast(entity, strict=False))
-    return source.drop_nulls([view.entity, time]).sort(_order(view, source, time))
-
-
 def _order(view: ViewSpec, frame: pl.DataFrame, time: str) -> list[str]:
-    others = [name for name in frame.columns if name not in (view.entity, time, AT, KNOWN_AT)]
+    """Ties are ordered by the other columns: a view that takes the last event must not depend on how a store sorts."""
+    known = (view.entity, time, AT, KNOWN_AT, ROW)
+    others = [name for name, dtype in frame.schema.items() if name not in known and sortable(dtype)]
     return [view.entity, *([AT] if AT in frame.columns else []), time, *others]
 
 
 def _chunks(
-    view: ViewSpec, questions: pl.DataFrame, source: pl.DataFrame, time: str, entity: Any
+    view: ViewSpec, questions: pl.DataFrame, source: pl.DataFrame, event_at: Mapping[str, str]
 ) -> Iterator[tuple[pl.DataFrame, pl.DataFrame]]:
     """(events joined with their questions, those questions), at most about PAIRS events at once."""
-    ordered = _prepared(view, source, time, entity)
-    if not ordered.height or not questions.height:
+    if not source.height or not questions.height:
         return
-    # One sorted integer per event, entity before time, so that a window is a range and two searches find its ends.
-    names = pl.concat([questions[view.entity], ordered[view.entity]]).unique().sort()
-    places = pl.DataFrame({view.entity: names, "_code": pl.Series(range(len(names)), dtype=pl.Int64)})
-    moments, code = (
-        questions[AT].dt.timestamp("us").to_numpy(),
-        questions.join(places, on=view.entity, how="left", maintain_order="left")["_code"].to_numpy(),
-    )
-    times = ordered[time].dt.timestamp("us").to_numpy()
-    owner = ordered.join(places, on=view.entity, how="left", maintain_order="left")["_code"].to_numpy()
-    known = ordered[KNOWN_AT].dt.timestamp("us").to_numpy() if KNOWN_AT in ordered.columns else None
-    distinct, rank = np.unique(times, return_inverse=True)
-    base = len(distinct) + 1
-    key = owner * base + rank
-    order = np.argsort(key, kind="stable")  # already sorted unless the entity's own order differs from its codes'
-    key = key[order]
-    length = _us(view)
-    start = np.searchsorted(key, code * base + np.searchsorted(distinct, moments - length, side="right"))
-    end = np.searchsorted(key, code * base + np.searchsorted(distinct, moments, side="right"))
-    counts = end - start
-    ends = np.cumsum(counts)
-    visible = ordered.select(pl.exclude(KNOWN_AT))
+    places = _places(view, questions, source, AT, event_at)
+    visible = source.select(pl.exclude(KNOWN_AT))
+    ends = np.cumsum(places.end - places.start)
     first = 0
-    while first < len(counts):
+    while first < len(ends):
         before = int(ends[first - 1]) if first else 0
         last = max(first + 1, int(np.searchsorted(ends, before + PAIRS, side="right")))
-        n = counts[first:last]
-        question = np.repeat(np.arange(first, last), n)
-        offset = np.arange(int(n.sum())) - np.repeat(np.cumsum(n) - n, n)
-        event = order[start[question] + offset]
-        if known is not None:
-            seen = known[event] <= moments[question]
-            question, event = question[seen], event[seen]
         asked = questions.slice(first, last - first)
-        if len(event):
-            yield visible[event].with_columns(questions[AT].gather(question).alias(AT)), asked
+        place, question = places.seen(np.arange(first, last))
+        if len(place):
+            joined = visible[places.order[place]]
+            owner = asked[view.entity].gather(question)
+            yield joined.with_columns(owner.alias(view.entity), asked[AT].gather(question).alias(AT)), asked
         first = last
+
+
+def _call(view: ViewSpec, events: pl.DataFrame) -> pl.DataFrame:
+    assert view.function is not None
+    return as_polars(view.function(as_asked(events, view.function, 0)), f"model.py, view {view.name}()")
 
 
 def _answer(view: ViewSpec, joined: pl.DataFrame, entity: Any, moment: Any) -> pl.DataFrame:
     """What the view's function makes of these events, with its key's columns in their types."""
     who = f"model.py, view {view.name}()"
-    answer = as_polars(view.function(as_asked(joined, view.function, 0)), who)
+    answer = _call(view, joined)
     for name, dtype in ((view.entity, entity), (AT, moment)):
         if name not in answer.columns:
             raise ModelCodeError(f"{who} returned no column {name!r}; group by {view.entity!r} and {AT!r}")
@@ -264,7 +294,7 @@ def _schema(view: ViewSpec, answers: list[pl.DataFrame], source: pl.DataFrame, r
         entity = pl.col(view.entity).cast(pl.String).cast(rows.schema[view.entity], strict=False)
         empty = source.clear().select(pl.exclude(KNOWN_AT)).with_columns(entity)
         empty = empty.with_columns(pl.lit(None, dtype=pl.Datetime("us", "UTC")).alias(AT))
-        made = as_polars(view.function(as_asked(empty, view.function, 0)), f"model.py, view {view.name}()")
+        made = _call(view, empty)
     schema = {}
     for name, dtype in made.schema.items():
         if name in (view.entity, AT):

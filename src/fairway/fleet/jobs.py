@@ -1,6 +1,5 @@
 """Runs one claimed job of the loop, in the child process that the worker started for it."""
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -8,8 +7,8 @@ import sqlalchemy as sa
 
 from fairway import clock
 from fairway.data.project import Project, project_of
-from fairway.errors import FairwayError
-from fairway.fleet import retrain
+from fairway.errors import FairwayError, LeaseLost, SourceHeld
+from fairway.fleet import retrain, schedules
 from fairway.monitor.resolved import settings_of
 from fairway.path.deploy import Call, Wait, deploy
 from fairway.path.served import served_call
@@ -17,10 +16,16 @@ from fairway.path.train import train
 from fairway.rollout import asks, controller
 from fairway.store import jobs, schema
 from fairway.store.jobs import Claim
+from fairway.store.steps import Job, attempt
 from fairway.store.workspace import Workspace
 
 ACTOR = "fairway"
 NEWEST_ROWS, FEWEST_ROWS = 2_000, 500  # held-out rows of a retrain: enough for an AUC within 0.04
+
+
+def known() -> frozenset[str]:
+    """The kinds that this version of fairway can run."""
+    return frozenset(("train", "deploy", *schedules.KINDS))
 
 
 def run_job(workspace: Workspace, claim: Claim, *, call: Call | None = None, wait: Wait | None = None) -> bool:
@@ -29,14 +34,15 @@ def run_job(workspace: Workspace, claim: Claim, *, call: Call | None = None, wai
     call, wait: how the served endpoint is reached (default: over HTTP, by `.fairway/serve.json`).
     Returns: False when the lease was lost meanwhile: then nothing was written, and another holder does it again.
     """
-    kinds: dict[str, Callable[[], bool]] = {
-        "train": lambda: _train(workspace, claim),
-        "deploy": lambda: _deploy(workspace, claim, call or served_call(workspace), wait),
-    }
-    if claim.kind not in kinds:
-        with workspace.store.write() as tx:
-            return jobs.finish(workspace.store, tx, claim, error=f"no job of kind {claim.kind!r} is known")
-    return kinds[claim.kind]()
+    store = workspace.store
+    if claim.kind in schedules.KINDS:
+        return schedules.run(workspace, claim)
+    if claim.kind == "train":
+        return attempt(store, claim, lambda: _train(workspace, claim))
+    if claim.kind == "deploy":
+        return attempt(store, claim, lambda: _deploy(workspace, claim, call or served_call(workspace), wait))
+    with store.write() as tx:
+        return jobs.finish(store, tx, claim, error=f"no job of kind {claim.kind!r} is known")
 
 
 def _train(workspace: Workspace, claim: Claim) -> bool:
@@ -45,7 +51,11 @@ def _train(workspace: Workspace, claim: Claim) -> bool:
     if found is None:
         try:
             made = train(judged_on_newest(project_of(workspace, model)), cause=cause, actor=ACTOR)
+        except SourceHeld as exc:
+            found = {"run": None, "version": None, "verdict": retrain.HELD, "failed": [], "review": exc.review}
         except FairwayError as exc:
+            if may_be_tried_again(claim, exc):
+                raise
             found = {"run": None, "version": None, "verdict": "fail", "failed": [], "error": str(exc)}
         else:
             found = {
@@ -60,6 +70,11 @@ def _train(workspace: Workspace, claim: Claim) -> bool:
             return False
         retrain.after_training(store, tx, model, cause, found)
         return True
+
+
+def may_be_tried_again(claim: Claim, error: FairwayError) -> bool:
+    """Whether the job goes back into the queue; at its last attempt a failure is an outcome, and a person is asked."""
+    return isinstance(error, LeaseLost) or (jobs.worth_retry(error) and claim.attempts < claim.max_attempts)
 
 
 def judged_on_newest(project: Project) -> Project:
@@ -100,7 +115,7 @@ def judged_on_newest(project: Project) -> Project:
 
 def _made_before(workspace: Workspace, claim: Claim) -> dict[str, Any] | None:
     """What an earlier holder of this job registered before it died, so that one job makes one version."""
-    if claim.attempts < 2:
+    if claim.fence < 2:
         return None
     store, run, version, job = workspace.store, schema.run, schema.version, schema.job
     with store.read() as tx:
@@ -122,30 +137,53 @@ def _made_before(workspace: Workspace, claim: Claim) -> dict[str, Any] | None:
 
 
 def _deploy(workspace: Workspace, claim: Claim, call: Call, wait: Wait | None) -> bool:
-    """The staging test and the start of the rollout; a refusal becomes a question with its reason."""
+    """The staging test and the start of the rollout; a refusal becomes a question with its reason.
+
+    At risk high the rollout waits for a person, and the job with it: as a row, for as long as it takes.
+    """
+    store, model, version = workspace.store, claim.payload["model"], claim.payload["version"]
+    job = Job(store, claim)
+    try:
+        begun = job.step("rollout", [model, version], lambda: _begin(workspace, claim, call, wait))
+    except FairwayError as exc:
+        if may_be_tried_again(claim, exc):
+            raise
+        return _not_deployed(workspace, claim, str(exc))
+    review = begun["review"]
+    if review is not None:
+        said = job.wait(asks.answered(review), known=lambda tx: asks.answer_of(store, tx, review))
+        begun["answer"] = said["answer"]
+    with store.write() as tx:
+        return jobs.finish(store, tx, claim, result=begun)
+
+
+def _begin(workspace: Workspace, claim: Claim, call: Call, wait: Wait | None) -> dict[str, Any]:
     store, model, version = workspace.store, claim.payload["model"], claim.payload["version"]
     with store.read() as tx:
-        begun = controller.open_rollout(store, tx, model)
-    if begun is not None and begun.challenger == version:  # by an earlier holder of this job, who died
-        with store.write() as tx:
-            return jobs.finish(store, tx, claim, result={"rollout": begun.rollout, "outcome": "started"})
-    try:
-        done = deploy(workspace, model, version, actor=ACTOR, call=call, wait=wait, paired_shadow=True)
-        result: dict[str, Any] = {"rollout": done.rollout, "outcome": done.outcome, "review": done.review}
-        error = None
-    except FairwayError as exc:
-        result, error = {"rollout": None, "outcome": "refused"}, str(exc)
+        open_ = controller.open_rollout(store, tx, model)
+        if open_ is not None and open_.challenger == version:  # by an earlier attempt, whose process died
+            asked = asks.open_reviews(store, tx, model=model, kind="approve", subject=open_.rollout)
+            return {
+                "rollout": open_.rollout,
+                "outcome": "waiting" if asked else "started",
+                "review": asked[0].review if asked else None,
+            }
+    done = deploy(workspace, model, version, actor=ACTOR, call=call, wait=wait, paired_shadow=True)
+    return {"rollout": done.rollout, "outcome": done.outcome, "review": done.review}
+
+
+def _not_deployed(workspace: Workspace, claim: Claim, error: str) -> bool:
+    store, model, version = workspace.store, claim.payload["model"], claim.payload["version"]
     with store.write() as tx:
-        if not jobs.finish(store, tx, claim, result=result, error=error):
+        if not jobs.finish(store, tx, claim, result={"rollout": None, "outcome": "refused"}, error=error):
             return False
-        if error is not None:
-            settings = settings_of(store, tx, model, version)
-            now = clock.now()
-            asks.open_review(
-                store, tx, model=model, kind="retrain", subject=f"{model}@{version}",
-                question=f"{model}@{version} could not be deployed: {error} What now?",
-                evidence={"version": version, "error": error, "cause": claim.payload["cause"]},
-                choices={"deploy": "try again", "retrain": retrain.CHOICES["retrain"], "keep": "leave it"},
-                assignee=settings.owner, now=now, due_at=now + retrain.ANSWER_IN,
-            )  # fmt: skip
+        settings = settings_of(store, tx, model, version)
+        now = clock.now()
+        asks.open_review(
+            store, tx, model=model, kind="retrain", subject=f"{model}@{version}",
+            question=f"{model}@{version} could not be deployed: {error} What now?",
+            evidence={"version": version, "error": error, "cause": claim.payload["cause"]},
+            choices={"deploy": "try again", "retrain": retrain.CHOICES["retrain"], "keep": "leave it"},
+            assignee=settings.owner, now=now, due_at=now + retrain.ANSWER_IN,
+        )  # fmt: skip
         return True

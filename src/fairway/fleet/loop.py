@@ -1,7 +1,9 @@
 """The loop: what fairway does by itself between two looks of a person. One `tick` over stored state.
 
 Order within a tick: labels meet predictions; matured rows enter the performance and rollout sums; windows close and are
-judged; rollouts take a look; alarms and ages start retrains; reviews whose time is over get their standing answer.
+judged, and some of their predictions recomputed; rollouts take a look; alarms and ages start retrains; reviews whose
+time is over get their standing answer; schedules queue what is due; old predictions are dropped where `[log] keep`
+says so.
 Every part is one transaction of its own and finds nothing to do when it is repeated, so a tick may be killed anywhere.
 """
 
@@ -16,8 +18,9 @@ from sqlalchemy import Connection
 from fairway.contract.settings import Settings
 from fairway.data.fold import FoldedBatch, Observer
 from fairway.data.labels import match_labels
-from fairway.fleet import retrain, reviews
-from fairway.monitor import alarms, drift, performance, windows
+from fairway.fleet import retrain, reviews, schedules
+from fairway.keep import retention
+from fairway.monitor import alarms, drift, equality, performance, windows
 from fairway.monitor.losses import Labels
 from fairway.monitor.performance import HeldOut, held_out
 from fairway.monitor.resolved import settings_from, version_row
@@ -49,11 +52,14 @@ def tick(workspace: Workspace, now: datetime) -> bool:
     changed |= _windows(workspace, now)
     for endpoint in endpoints:
         changed |= _measure_windows(workspace, endpoint, now)
+        changed |= _measure_equality(workspace, endpoint, now)
     if controller.tick(store, now):
         changed, endpoints = True, live_endpoints(store)  # a champion may have come or gone
     for endpoint in endpoints:
         changed |= _retrain(workspace, endpoint, now)
     changed |= reviews.due(store, now)
+    changed |= schedules.tick(workspace, now)
+    changed |= retention.tick(workspace, now)
     return changed
 
 
@@ -154,6 +160,18 @@ def _measure_windows(workspace: Workspace, endpoint: Row, now: datetime) -> bool
                 store, tx, row, version=endpoint.champion, settings=version.settings, labels=version.labels,
                 reference=version.losses, now=now,
             )  # fmt: skip
+    return bool(due)
+
+
+def _measure_equality(workspace: Workspace, endpoint: Row, now: datetime) -> bool:
+    """Closed windows get the share of their predictions that training's code gives too."""
+    store, settings = workspace.store, _version(workspace, endpoint.model, endpoint.champion).settings
+    with store.read() as tx:
+        due = equality.due(store, tx, endpoint.model, now)
+    for row in due:
+        found = equality.measure(workspace, row, settings, now)
+        with store.write() as tx:
+            equality.record(store, tx, row, found, settings, now)
     return bool(due)
 
 

@@ -14,6 +14,7 @@ from fairway import clock
 from fairway.contract.settings import Settings
 from fairway.monitor import alarms
 from fairway.monitor.resolved import settings_of
+from fairway.path import source_hold
 from fairway.rollout import asks, controller
 from fairway.store import jobs, schema
 from fairway.store.base import Row, Store
@@ -21,6 +22,8 @@ from fairway.store.base import Row, Store
 MONTH = timedelta(days=30)
 ANSWER_IN = timedelta(days=3)
 FAILS_TO_ASK = 2
+HELD = "held"  # verdict of a training that waits for a table: it is no attempt, and does not count as one
+LOOK_AGAIN = timedelta(minutes=15)  # at a table that is late, empty or shrunk
 CHOICES = {
     "retrain": "train again now, on what is known by then",
     "rollback": "to the version before",
@@ -29,12 +32,26 @@ CHOICES = {
 
 
 def attempts(store: Store, tx: Connection, model: str) -> list[Row]:
-    """Training jobs of this model that the loop submitted, oldest first."""
+    """Training jobs of this model that the loop submitted, oldest first, without those that only met a held table."""
+    return [row for row in _submitted(store, tx, model) if not _held(row)]
+
+
+def _submitted(store: Store, tx: Connection, model: str) -> list[Row]:
     table = schema.job
     rows = tx.execute(
         sa.select(table).where(table.c.workspace == store.workspace, table.c.kind == "train", table.c.key == model)
     ).all()
     return sorted(rows, key=lambda row: (row.queued_at, len(row.job), row.job))
+
+
+def _held(row: Row) -> bool:
+    return bool(row.result) and row.result.get("verdict") == HELD
+
+
+def waits_for_table(store: Store, tx: Connection, model: str) -> Row | None:
+    """The newest training job, when it met a table that is late, empty or shrunk."""
+    last = _submitted(store, tx, model)[-1:]
+    return last[0] if last and _held(last[0]) else None
 
 
 def busy(store: Store, tx: Connection, model: str) -> bool:
@@ -73,6 +90,8 @@ def anything(store: Store, tx: Connection, endpoint: Row, settings: Settings, no
     """Whether there may be something to do: an open performance alarm, or an age that is reached. Only reads."""
     if alarms.open_alarms(store, tx, model=endpoint.model, kind="performance"):
         return True
+    if waits_for_table(store, tx, endpoint.model) is not None:
+        return True
     every = settings.retrain.every
     return every is not None and now >= last_attempt(store, tx, endpoint) + every
 
@@ -80,6 +99,11 @@ def anything(store: Store, tx: Connection, endpoint: Row, settings: Settings, no
 def act(store: Store, tx: Connection, endpoint: Row, settings: Settings, now: datetime) -> bool:
     """Start what is due for one live model; True if anything was written."""
     model = endpoint.model
+    held = waits_for_table(store, tx, model)
+    if held is not None:  # once its owner has answered, or after a while: the table may be as before
+        if busy(store, tx, model) or (source_hold.held(store, tx, model) and now < held.queued_at + LOOK_AGAIN):
+            return False
+        return submit(store, tx, model, cause=held.payload["cause"]) is not None
     waiting = [a for a in alarms.open_alarms(store, tx, model=model, kind="performance") if a.severity == "alarm"]
     if waiting and settings.retrain.on_alarm and not asked_enough(store, tx, model, waiting[0].alarm):
         if allowed(store, tx, model, settings, now) is None:
@@ -126,6 +150,8 @@ def after_training(store: Store, tx: Connection, model: str, cause: str, result:
     """
     now = clock.now()
     version = result.get("version")
+    if result["verdict"] == HELD:
+        return  # the table's owner is asked; the loop looks again
     if result["verdict"] == "same" and cause == "schedule":
         return  # the next period asks again
     if version is not None and result["verdict"] == "pass":

@@ -10,6 +10,7 @@ from fairway import clock
 from fairway.errors import NotAllowed, Refused, ThingNotFound, UsageError
 from fairway.fleet import retrain
 from fairway.monitor import alarms
+from fairway.path import source_hold
 from fairway.rollout import asks, controller
 from fairway.rollout.asks import open_review
 from fairway.store import jobs, schema
@@ -91,6 +92,8 @@ def _do(store: Store, tx: Connection, row: Row, choice: str, *, actor: str, why:
             controller.rollback_row(store, tx, waiting, why=why or "rejected", actor=actor, now=now)
     elif row.kind == "rollout":
         _about_rollout(store, tx, row, choice, actor=actor, why=why, now=now)
+    elif row.kind == source_hold.KIND:
+        source_hold.answered(store, tx, row, choice, now=now)
     else:
         _about_retraining(store, tx, row, choice, actor=actor, why=why, now=now)
 
@@ -114,7 +117,9 @@ def _about_retraining(
         retrain.submit(store, tx, row.model, cause=row.review)
     elif choice == "deploy":
         payload = {"model": row.model, "version": row.evidence["version"], "cause": row.review}
-        jobs.submit(store, tx, kind="deploy", key=row.model, payload=payload)
+        job = jobs.submit(store, tx, kind="deploy", key=row.model, payload=payload)
+        if job is None and actor != NOBODY:
+            raise Refused(f"another deployment of {row.model} is under way or waits for a person: fairway show jobs")
     elif choice == "rollback":
         controller.rollback_in(store, tx, row.model, why=why or f"answer to {row.review}", actor=actor, now=now)
     # Nobody's answer closes no alarm: it stays to be seen, and its question is not asked again by more retrains.

@@ -12,7 +12,7 @@ from fairway.store import audit, schema
 from fairway.store.base import Row, Store
 
 FORMAT = 1
-Kind = Literal["drift", "performance", "quality", "guardrail", "age", "log"]
+Kind = Literal["drift", "performance", "quality", "guardrail", "age", "log", "equality"]
 Severity = Literal["notice", "alarm"]
 
 

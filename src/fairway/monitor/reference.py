@@ -28,12 +28,12 @@ LIVE_WINDOWS = 28  # without `at`, so many first live windows become the referen
 _THIN = 0.2  # a window with less than this share of the median rows (the cut ends) is no ordinary one
 _NULL_JS = 0.08  # bins are so few that no change shows less than this at the usual rows per window
 
-Kind = Literal["numeric", "categorical", "length", "time"]
+Kind = Literal["numeric", "categorical", "length", "norm", "time"]
 
 
 @dataclass(frozen=True)
 class ColumnBins:
-    """How one column is counted. `length`: a text, by its number of characters; `time`: by its age at the prediction
+    """How one column is counted. `length`: a text or image, by its size; `norm`: a vector, by its length; `time`: by its age at the prediction
     time, in seconds (the time itself always moves)."""
 
     kind: Kind
@@ -68,7 +68,10 @@ def _raw(values: Sequence[Any], kind: Kind) -> Any:
     if kind == "categorical":
         return np.array([None if v is None else _text(v) for v in values], dtype=object)
     if kind == "length":
-        return np.array([math.nan if v is None else float(len(str(v))) for v in values], dtype=np.float64)
+        sizes = (math.nan if v is None else float(len(v if isinstance(v, bytes) else str(v))) for v in values)
+        return np.array(list(sizes), dtype=np.float64)
+    if kind == "norm":
+        return np.array([math.nan if v is None else math.hypot(*v) for v in values], dtype=np.float64)
     if kind == "time":
         return np.array([_seconds(v) for v in values], dtype=np.float64)
     return np.array([math.nan if v is None else float(v) for v in values], dtype=np.float64)
@@ -96,7 +99,10 @@ def _array(series: pl.Series, kind: Kind, times: pl.Series | None) -> Any:
         text = series.cast(pl.String)
         return text.to_numpy() if text.null_count() == 0 else np.array(text.to_list(), dtype=object)
     if kind == "length":
-        return series.str.len_chars().cast(pl.Float64).to_numpy()
+        sizes = series.bin.size() if series.dtype == pl.Binary else series.str.len_chars()
+        return sizes.cast(pl.Float64).to_numpy()
+    if kind == "norm":
+        return np.linalg.norm(series.to_numpy(), axis=1)
     if kind == "time":
         seconds = (series.cast(pl.Datetime("us")).dt.epoch("us").cast(pl.Float64) / 1e6).to_numpy()
         now = math.nan if times is None else (times.dt.epoch("us").cast(pl.Float64) / 1e6).to_numpy()
@@ -139,8 +145,9 @@ def build_reference(
     columns: dict[str, Any] = {}
     counts: dict[str, Any] = {}
     usual = int(np.median([len(rows) for rows in chosen.values()])) if chosen else 0
+    private = {c.name for c in contract.columns if c.log != "plain"}
     for name in _watched(frame, at, contract):
-        made, values = _column(frame.get_column(name), usual, times)
+        made, values = _column(frame.get_column(name), usual, times, private=name in private)
         columns[name] = made.as_dict() | {"importance": float((importance or {}).get(name, 0.0))}
         profiles = [made.count(values[rows]) for rows in chosen.values()]
         counts[name] = [[*p["counts"], p["null"]] for p in profiles]
@@ -198,17 +205,23 @@ def _watched(frame: pl.DataFrame, at: str | None, contract: Contract) -> list[st
     return [n for n in names if at is not None or frame.schema[n] not in (pl.Datetime, pl.Date)]
 
 
-def _column(series: pl.Series, usual: int, times: pl.Series | None) -> tuple[ColumnBins, Any]:
-    """(bins, values): so few bins that `usual` rows a window can be judged."""
+def _column(
+    series: pl.Series, usual: int, times: pl.Series | None, *, private: bool = False
+) -> tuple[ColumnBins, Any]:
+    """(bins, values): so few bins that `usual` rows a window can be judged. private: no bin is named by a value."""
     fitting = max(5, int(_NULL_JS**2 * 8 * math.log(2.0) * usual)) if usual else 10_000
     dtype = series.dtype
     kind: Kind = "numeric"
     if dtype == pl.String:
-        kind = "length" if series.n_unique() > 1000 else "categorical"
+        kind = "length" if private or series.n_unique() > 1000 else "categorical"
     elif dtype in (pl.Boolean, pl.Categorical) or isinstance(dtype, pl.Enum):
         kind = "categorical"
     elif dtype in (pl.Datetime, pl.Date):
         kind = "time"
+    elif isinstance(dtype, pl.Array):
+        kind = "norm"
+    elif dtype == pl.Binary:
+        kind = "length"
     values = _array(series, kind, times)
     if kind == "categorical":
         return ColumnBins(kind, CategoricalBins.from_reference(values, top=min(49, fitting))), values

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from fairway.path.deploy import DeployResult
+    from fairway.path.notebook import NotebookProject
     from fairway.path.train import TrainResult
     from fairway.rollout.controller import Moved
     from fairway.runtime.loader import LoadedModel
@@ -22,16 +23,25 @@ if TYPE_CHECKING:
 Where = Project | Path | str | None
 
 
-def new(name: str, *, data: Any, target: str, folder: Path | str | None = None, **answers: Any) -> Project:
-    """Make a project from a table (path, Polars or pandas frame) and return it; like `fairway new NAME --yes`.
+def new(name: str, *, data: Any, target: str, folder: Path | str | None = None, **answers: Any) -> "NotebookProject":
+    """Make a project from a table (path, or Polars, pandas or Arrow table), as `fairway new NAME --yes` does.
 
-    A frame is written to NAME/data/NAME.parquet. answers: task, at, entity, positive, label_delay where you know better
-    than the table. Raises: UsageError, DataError.
+    Prints what was found and where it was written: a frame goes to NAME/data/NAME.parquet. answers: task, at, entity,
+    positive, label_delay where you know better than the table. Raises: UsageError, DataError.
     """
-    from fairway.path.new import new_project
+    from fairway.path.new import new as make
+    from fairway.path.notebook import opened
 
-    made: Project = new_project(name, data=data, target=target, folder=folder, **answers)
-    return made
+    made = make(name, data, target, folder=folder, yes=True, **answers)
+    print("\n".join([*made.found(), "", *made.written()[:-1]]))
+    return opened(made.project)
+
+
+def project(path: Path | str | None = None) -> "NotebookProject":
+    """The project at or above `path` (default: the current folder); its frame() gives what train() would get."""
+    from fairway.path.notebook import opened
+
+    return opened(_project(path))
 
 
 def train(project: Where = None, *, seed: int = 0) -> "TrainResult":

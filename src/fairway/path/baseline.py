@@ -1,4 +1,7 @@
-"""The model.py that `new` writes: a plain baseline that handles nulls, categories, dates and text, and serves fast."""
+"""The model.py that `new` writes: a plain baseline that handles nulls, categories, dates, vectors and text.
+
+Trees on numbers and codes, which serve fast; with free text, a linear model on its words and on all else as numbers.
+"""
 
 import textwrap
 
@@ -7,7 +10,7 @@ import polars as pl
 from fairway.contract.columns import Column
 from fairway.contract.infer import Inferred
 
-PARAMS = {"learning_rate": 0.05, "max_leaf_nodes": 15, "max_iter": 100}
+_TREES = {"learning_rate": 0.05, "max_leaf_nodes": 15, "max_iter": 100}
 MAX_LINES = 30
 _LONG_SPAN_DAYS = 400  # a month says something when it comes back
 _WIDTH = 110
@@ -22,8 +25,17 @@ _COUNTS = (
 )
 
 
+def params(found: Inferred) -> dict[str, float | int]:
+    """What fairway.toml's [train] starts with: arguments of the model that `model_py` writes."""
+    if not found.texts:
+        return dict(_TREES)
+    return {"alpha": 1.0} if found.task == "regression" else {"C": 10.0}
+
+
 def model_py(name: str, found: Inferred) -> str:
-    """Its text: at most 30 lines. Column names are written as Python literals, whatever is in them."""
+    """Its text: at most 30 lines, 45 with free text. Column names are Python literals, whatever is in them."""
+    if found.texts:
+        return "\n".join(_words(name, found)) + "\n"
     named = _lines(name, found, by_suffix=False)
     lines = named if len(named) <= MAX_LINES else _lines(name, found, by_suffix=True)
     return "\n".join(lines) + "\n"
@@ -58,6 +70,48 @@ def _lines(name: str, found: Inferred, *, by_suffix: bool) -> list[str]:
         *lines,
         f"    model = HistGradientBoosting{kind}(categorical_features={chosen}, {_FIXED}, **params)",
         "    return model.fit(X, y)",
+    ]
+
+
+def _words(name: str, found: Inferred) -> list[str]:
+    """TF-IDF of every text column and one-hot categories beside standardised numbers, under a linear model."""
+    columns = _features(found)
+    categories = [c.name for c in columns if c.type == "category"]
+    kind = "Ridge" if found.task == "regression" else "LogisticRegression"
+    more = "" if found.task == "regression" else "max_iter=1000, "
+    title = name.replace("-", " ").replace("_", " ").capitalize()
+    body = _body(found, by_suffix=False)
+    parts = "        *((TfidfVectorizer(sublinear_tf=True, max_features=50_000), name) for name in TEXTS),"
+    return [
+        f'"""{title}: the only code this project needs. A row is {_about(found)}."""',
+        "",
+        "import polars as pl",
+        *(["import polars.selectors as cs"] if any("cs." in line for line in body) else []),
+        "from sklearn.compose import make_column_transformer",
+        "from sklearn.feature_extraction.text import TfidfVectorizer",
+        "from sklearn.impute import SimpleImputer",
+        f"from sklearn.linear_model import {kind}",
+        "from sklearn.pipeline import Pipeline, make_pipeline",
+        f"from sklearn.preprocessing import {'OneHotEncoder, ' if categories else ''}StandardScaler",
+        "",
+        *_listed("TEXTS", list(found.texts)),
+        *(_listed("CATEGORIES", categories) if categories else []),
+        "",
+        "",
+        "def features(data: pl.DataFrame) -> pl.DataFrame:",
+        '    """One row in, one row out: also called for every request. Categories are in contract.toml."""',
+        *body,
+        "",
+        "",
+        "def train(X: pl.DataFrame, y: pl.Series, params: dict) -> Pipeline:",
+        '    """The words of each text, and all else as numbers; params come from [train] in fairway.toml."""',
+        "    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())",
+        "    columns = make_column_transformer(",
+        parts,
+        *(['        (OneHotEncoder(handle_unknown="ignore"), CATEGORIES),'] if categories else []),
+        "        remainder=numbers,",
+        "    )",
+        f"    return make_pipeline(columns, {kind}({more}**params)).fit(X, y)",
     ]
 
 
@@ -104,16 +158,23 @@ def _body(found: Inferred, by_suffix: bool) -> list[str]:
     texts = list(found.texts)
     if texts:
         made += [f'{_columns(texts, "cs.string()")}.str.{how}.name.suffix("_{what}"),' for what, how in _COUNTS]
-    dropped = [name for name in (found.entity, *times, *texts, *found.strings) if name is not None]
+        made.append(f'{_columns(texts, "cs.string()")}.fill_null(""),')
+    vectors = {c.name: c.length or 1 for c in columns if c.type == "vector"}
+    for name, length in vectors.items():
+        numbered = _literal(name.replace("{", "{{").replace("}", "}}") + "_{i}")
+        made.append(f"pl.col({_literal(name)}).arr.to_struct([f{numbered} for i in range({length})]),")
+    images = [c.name for c in columns if c.type == "image"]
+    dropped = [name for name in (found.entity, *times, *images, *found.strings) if name is not None]
     drops = ", ".join([*(["cs.enum()"] if by_suffix else []), *map(_literal, dropped)])
     if len(drops) > _WIDTH - 20:  # every text and time is dropped: they can be named by their kind
-        strings = {c.name for c in found.contract.request_columns if c.type == "string"}
+        strings = set() if texts else {c.name for c in found.contract.request_columns if c.type == "string"}
         others = [_literal(name) for name in dropped if name not in strings and name not in times]
         kinds = [
             k for k, there in (("cs.enum()", by_suffix), ("cs.string()", strings), ("cs.temporal()", times)) if there
         ]
         drops = ", ".join([*kinds, *others])
     end = f".drop({drops})" if drops else ""
+    end += f".unnest({', '.join(map(_literal, vectors))})" if vectors else ""
     if not made:
         return [f"    return data{end}"]
     return ["    made = data.with_columns(", *(f"        {line}" for line in made), "    )", f"    return made{end}"]

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from fairway.checks import suite
 from fairway.checks.result import CheckResult
 from fairway.data.project import Project
+from fairway.data.snapshot import load_dataset
 from fairway.errors import FairwayError
 from fairway.monitor.reference import build_reference
 from fairway.path import summary
 from fairway.path.made import Judged, Made, Rows
 from fairway.path.split import newer_than_both
+from fairway.registry import versions
 from fairway.runtime import package
 from fairway.store.base import Row
 from fairway.training import simple, work
 from fairway.training.child import Child, limits_of, run_child
 from fairway.training.evaluate import BASE_RATE, base_rate, evaluate, row_losses
 from fairway.training.metrics import PRIMARY_LOSS
+from fairway.training.targets import encode
 
 
 def evaluation(
@@ -113,10 +116,26 @@ def checks(
         train=rows.frame.filter(train), heldout=rows.frame.filter(rows.split.test), y_train=rows.y[train],
         events=rows.events, python_outputs=made.array("outputs"),
         evaluation=summary.evaluation_from(judged.evaluation) if judged.evaluation is not None else None,
-        evaluation_error=judged.error, champion=judged.champion, seed=seed,
+        evaluation_error=judged.error, champion=judged.champion, seed=seed, y_heldout=rows.y[rows.split.test],
+        classes=rows.classes,
+        losses=row_losses(_loss(project), project.settings.task, rows.y[rows.split.test], made.array("outputs")),
+        y_champion=_champions_labels(project, rows) if judged.champion is not None else None,
         look_ups=made.looked.filter(train).select(made.view_columns) if made.view_columns else None,
     )  # fmt: skip
     return tuple(suite.run_checks(given, child=child))
+
+
+def _champions_labels(project: Project, rows: Rows) -> NDArray[Any] | None:
+    """The target of all rows that the champion was made from, as these rows have it; None where that can't be told."""
+    champion, target = versions.champion(project.workspace.store, project.settings.name), project.settings.target
+    if champion is None or champion.dataset == rows.dataset:
+        return rows.y if champion is not None else None
+    try:
+        values = load_dataset(project.workspace, champion.dataset)[target]
+        series, classes = encode(values, project.contract.column(target), project.settings)
+    except (FairwayError, pl.exceptions.ColumnNotFoundError):  # another target then, or rows that are erased
+        return None
+    return series.to_numpy() if classes == rows.classes else None
 
 
 def _loss(project: Project) -> str:

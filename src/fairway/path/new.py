@@ -1,7 +1,6 @@
 """`fairway new`: from a table to a project that trains as it is, with every decision said and every guess marked."""
 
 import json
-import os
 import subprocess
 import uuid
 from collections.abc import Callable
@@ -22,7 +21,10 @@ from fairway.data.project import CODE, CONTRACT, SETTINGS, Project, agree, load_
 from fairway.data.snapshot import columns_of
 from fairway.data.source import Raw, read_table
 from fairway.errors import DataError, UsageError
-from fairway.path.baseline import PARAMS, model_py
+from fairway.path import new_source
+from fairway.path.baseline import model_py, params
+from fairway.path.outside_schema import declared, from_pandera
+from fairway.runtime.wire import wire_rows
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _UNKNOWN = "unknown"
@@ -90,12 +92,17 @@ def new(
     ask: Ask | None = None,
     folder: Path | str | None = None,
     owner: str | None = None,
+    url: str | None = None,
+    contract: str | None = None,
     say: Callable[[str], None] | None = None,
 ) -> NewProject:
-    """Write the project `folder`/`name` for a table (a path, or a Polars or pandas frame) and its target column.
+    """Write the project `folder`/`name` for a table and its target column.
 
+    data: a path, folder, glob or s3:// address, a query ("select ...", with `url` of its database: "env:NAME"), or a
+    Polars, pandas or Arrow table.
     ask: called as ask(question, answer in brackets) for what the table can't tell; without it, or with `yes`, the
-    bracketed answer is taken. say: gets what was found, line by line, before the questions. Nothing is there half
+    bracketed answer is taken. contract: a Pandera schema, "schema.py:Schema", whose rules are taken.
+    say: gets what was found, line by line, before the questions. Nothing is there half
     written: the folder appears whole, or not at all.
     Raises: UsageError (a name, a column, a folder that is there), DataError (the table).
     """
@@ -110,33 +117,33 @@ def new(
         raise UsageError(f"{root} is there already and not empty; choose another name", field="name")
     delay = _delay(label_delay) if label_delay is not None else None
     asked = None if yes else ask
-    raw, path = _read(data, here)
+    raw, place = new_source.read(data, here, url=url)
     found = infer(
         raw.frame, target=target, file=raw.name, at=at, entity=entity, task=task, positive=positive, ask=asked
     )
+    if contract is not None:
+        found = declared(found, from_pandera(contract, folder=here), raw.frame, file=raw.name)
     _trainable(found, raw)
     head = f"{raw.name}   {raw.frame.height:,} rows, {raw.frame.width} columns"
     assumed = f"Assumed, please look (marked in contract.toml): {'; '.join(found.assumed)}."
     decisions = (*found.decisions, *_about_baseline(found))
-    if path is None:
+    if place is not None and place.dialect.declared():
+        decisions += (("text", f"{place.dialect.words()}; written down in {SETTINGS}"),)
+    if place is None:
         decisions += (("data", f"the frame is written to {name}/data/{name}.parquet"),)
     if say is not None:
         for line in found_lines(head, decisions, assumed):
             say(line)
     if label_delay is None and asked is not None:
         delay = _delay(asked("How long until the true answer is known, e.g. 6h or 30d?", _UNKNOWN).strip() or _UNKNOWN)
-    settings = _settings(name, found, delay, _source(path, root, name), owner or _git_email(here))
+    source = new_source.settings_of(place, here=here.resolve(), root=root.resolve(), name=name)
+    settings = _settings(name, found, delay, source, owner or _git_email(here))
     agree(settings, found.contract)
     files = _files(name, found, settings)
-    _write(root, files, raw.frame if path is None else None, name)
+    _write(root, files, raw.frame if place is None else None, name)
     project = Project(root.resolve(), settings, agree(settings, found.contract), workspace_above(root.resolve()))
-    note = _where(project, path)
+    note = _where(project, is_copy=place is None)
     return NewProject(project, head, decisions, assumed, tuple(files), note)
-
-
-def new_project(name: str, *, data: Any, target: str, folder: Path | str | None = None, **answers: Any) -> Project:
-    """`new` without questions, for notebooks: the project, ready to train."""
-    return new(name, data, target, folder=folder, yes=True, **answers).project
 
 
 def example_rows(root: Path, *, n: int = 20) -> pl.DataFrame:
@@ -152,22 +159,6 @@ def example_rows(root: Path, *, n: int = 20) -> pl.DataFrame:
 # -- reading ---------------------------------------------------------------------------------------------------------
 
 
-def _read(data: Any, here: Path) -> tuple[Raw, Path | None]:
-    """The table, and where it is; None for a frame in memory."""
-    if isinstance(data, str | Path):
-        path = (here / data).resolve()
-        return read_table(path, here), path
-    if type(data).__module__.split(".")[0] == "pandas":
-        data = pl.from_pandas(data)
-    elif not isinstance(data, pl.DataFrame) and hasattr(data, "__arrow_c_stream__"):
-        data = pl.DataFrame(data)
-    if not isinstance(data, pl.DataFrame):
-        raise UsageError(
-            f"data is {type(data).__name__}; give a path, or a Polars, pandas or Arrow table", field="data"
-        )
-    return Raw(data, {"the frame": ""}, (data.height,)), None
-
-
 def _delay(text: str) -> timedelta | None:
     if text == _UNKNOWN:
         return None
@@ -180,7 +171,8 @@ def _delay(text: str) -> timedelta | None:
 def _trainable(found: Inferred, raw: Raw) -> None:
     usable = [
         c for c in found.contract.columns
-        if (c.role == "feature" and c.known == "request" and c.name not in found.strings) or c.role == "at"
+        if (c.role == "feature" and c.known == "request" and c.type != "image" and c.name not in found.strings)
+        or c.role == "at"
     ]  # fmt: skip
     if not usable:
         why = "; ".join(f"{name}: {reason}" for name, reason in found.suspects.items())
@@ -190,8 +182,11 @@ def _trainable(found: Inferred, raw: Raw) -> None:
 def _about_baseline(found: Inferred) -> list[tuple[str, str]]:
     said = []
     if found.texts:
-        says = "the baseline sees only lengths and counts of characters; words need a model of your own"
+        says = "the baseline is a linear model on its words (TF-IDF) and counts of characters"
         said.append(("text", f"{', '.join(found.texts)}: {says}"))
+    images = [c.name for c in found.contract.columns if c.type == "image" and c.role == "feature"]
+    if images:
+        said.append(("images", f"{', '.join(images)}: the baseline does without; decode them in features()"))
     if found.strings:
         said.append(("baseline", f"does without {', '.join(found.strings)} (too many different values)"))
     return said
@@ -209,11 +204,7 @@ def _git_email(folder: Path) -> str:
 # -- the files -------------------------------------------------------------------------------------------------------
 
 
-def _source(path: Path | None, root: Path, name: str) -> str:
-    return f"data/{name}.parquet" if path is None else Path(os.path.relpath(path, root.resolve())).as_posix()
-
-
-def _settings(name: str, found: Inferred, delay: timedelta | None, source: str, owner: str) -> Settings:
+def _settings(name: str, found: Inferred, delay: timedelta | None, source: DataSettings, owner: str) -> Settings:
     return Settings(
         name=name,
         task=found.task,
@@ -223,8 +214,8 @@ def _settings(name: str, found: Inferred, delay: timedelta | None, source: str, 
         at=found.at,
         label_delay=delay,
         owner=owner,
-        data=DataSettings(source=source),
-        train=dict(PARAMS),
+        data=source,
+        train=params(found),
         rollout=RolloutSettings(margin=None if found.task == "regression" else 0.01),
     )
 
@@ -235,7 +226,9 @@ _COMMENTS = {
     "risk": "low | medium | high: high waits for a person before it goes live",
     "defaults": "gates, rollout and monitors per risk: fairway show defaults",
     "at": "when a prediction is asked: nothing later may be used",
-    "data.source": "a Parquet or CSV file, or a folder of them",
+    "data.source": "a Parquet, CSV or JSON lines file, a folder or glob of them, a Delta table; s3:// too",
+    "data.delimiter": "as found in the file: please look",
+    "data.encoding": "as found in the file: please look",
     "train": "handed to train() as params",
     "gates": "always on: not worse than the champion, better than the base rate",
     "retrain.every": "a single file does not grow by itself",
@@ -274,18 +267,9 @@ def _files(name: str, found: Inferred, settings: Settings) -> dict[str, str]:
 
 def example_row(found: Inferred) -> dict[str, Any]:
     """The first labelled row of the table, as a request carries it."""
-    frame = found.frame.filter(pl.col(found.target).is_not_null()).head(1)
-    row: dict[str, Any] = {}
-    for column in found.contract.request_columns:
-        if column.role == "at":
-            continue  # the endpoint takes the time of the request
-        values = frame[column.name]
-        if column.type == "datetime":
-            values = values.dt.to_string("%Y-%m-%dT%H:%M:%S%.6fZ")
-        elif column.type in ("date", "category"):
-            values = values.cast(pl.String)
-        row[column.name] = values[0]
-    return row
+    first = found.frame.filter(pl.col(found.target).is_not_null()).head(1)
+    # Without the time: the endpoint takes that of the request.
+    return wire_rows(first.select(c.name for c in found.contract.request_columns if c.role != "at"))[0]
 
 
 def _write(root: Path, files: dict[str, str], frame: pl.DataFrame | None, name: str) -> None:
@@ -314,11 +298,11 @@ def _remove(folder: Path) -> None:
     folder.rmdir()
 
 
-def _where(project: Project, path: Path | None) -> str:
+def _where(project: Project, *, is_copy: bool) -> str:
     home = project.workspace.root
     place = f"{home.name}/.fairway" if home == project.root else str(home / ".fairway")
-    stays = "Your table stays where it is. " if path is not None else ""
+    stays = "" if is_copy else "Your table stays where it is. "
     return f"{stays}Copies, versions and logs live in {place} (not a cache: keep it)."
 
 
-__all__ = ["NewProject", "example_rows", "new", "new_project"]
+__all__ = ["NewProject", "example_rows", "new"]

@@ -5,7 +5,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from fairway.path import page
 from fairway.path.charts import Axis, Bar, Line, hbars, lines
+from fairway.path.page import Block, Chart, Code, Page, Section, Table
 
 NAME = "report.html"
 
@@ -49,39 +51,6 @@ class RunReport:
         return f"{self.model}@{self.version}" if self.version is not None else self.run
 
 
-@dataclass(frozen=True)
-class Table:
-    """Cells as text; `numbers` are the columns to align right; tone of a row: "", pass, fail or warn."""
-
-    head: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    numbers: tuple[int, ...] = ()
-    tones: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True)
-class Chart:
-    """svg: trusted, made here from numbers and escaped names."""
-
-    title: str
-    svg: str
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Code:
-    text: str
-
-
-Block = str | Table | Chart | Code
-
-
-@dataclass(frozen=True)
-class Section:
-    title: str
-    blocks: tuple[Block, ...]
-
-
 def write_report(folder: Path, report: RunReport) -> Path:
     """Write report.html and report.md into the run's folder; returns the path of the HTML file."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -92,20 +61,25 @@ def write_report(folder: Path, report: RunReport) -> Path:
 
 
 def html(report: RunReport) -> str:
-    """The whole page. Everything from outside is escaped by the template."""
-    import jinja2
+    """The whole page."""
+    return page.html(as_page(report))
 
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("fairway.path"), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
+
+def markdown(report: RunReport) -> str:
+    """The same sections for a pull request."""
+    return page.markdown(as_page(report))
+
+
+def as_page(report: RunReport) -> Page:
+    """Title, verdict and sections."""
+    about = (report.run, report.task, f"risk {report.risk}", report.owner, report.made)
+    return Page(
+        title=report.thing, kind="report", about=tuple(a for a in about if a), lead=verdict(report),
+        tone=TONE[report.answer], sections=tuple(sections(report)),
     )  # fmt: skip
-    names = {Table: "table", Chart: "chart", Code: "code", str: "text"}
-    environment.tests["block"] = lambda block, name: names[type(block)] == name
-    template = environment.get_template(NAME)
-    return template.render(report=report, sections=sections(report), verdict=verdict(report), tone=_TONE[report.answer])
 
 
-_TONE = {"pass": "pass", "fail": "fail", "ask": "warn"}
+TONE = {"pass": "pass", "fail": "fail", "ask": "warn"}
 
 
 def verdict(report: RunReport) -> str:
@@ -125,17 +99,17 @@ def verdict(report: RunReport) -> str:
 def sections(report: RunReport) -> list[Section]:
     """All sections that have something to say, in the order of the page."""
     parts = [
-        Section("Compared", tuple(_compared(report))),
+        Section("Compared", tuple(compared(report))),
         Section("Where it is right and wrong", tuple(_curves(report))),
-        Section("Slices", tuple(_slices(report))),
+        Section("Slices", tuple(slices(report))),
         Section("What changed", tuple(report.changes) or ("Nothing to compare with: there is no version before.",)),
         Section("Checks", tuple(_checks(report))),
         Section("Data", tuple(_data(report))),
         Section("Features", tuple(_features(report))),
         Section("Cost", tuple(_cost(report))),
-        Section("Not known", tuple(_unknown(report))),
+        Section("Not known", tuple(unknown(report))),
         Section("Reproduce", tuple(_reproduce(report))),
-        Section("Call it", tuple(_call(report))),
+        Section("Call it", tuple(call(report))),
     ]
     return [part for part in parts if part.blocks]
 
@@ -169,7 +143,7 @@ _MAIN = {
 }
 
 
-def _compared(report: RunReport) -> list[Block]:
+def compared(report: RunReport) -> list[Block]:
     found = report.evaluation
     if not found:
         return [f"Not evaluated: {report.evaluation_error or 'the run ended before'}."]
@@ -272,7 +246,7 @@ def _residual_charts(found: Mapping[str, Any]) -> list[Block]:
     ]
 
 
-def _slices(report: RunReport) -> list[Block]:
+def slices(report: RunReport) -> list[Block]:
     found = report.evaluation
     if not found or not (found["slices"] or found["untested"]):
         return []
@@ -364,7 +338,7 @@ def _cost(report: RunReport) -> list[Block]:
     return [_facts(facts)] if facts else []
 
 
-def _unknown(report: RunReport) -> list[Block]:
+def unknown(report: RunReport) -> list[Block]:
     said: list[str] = [str(s) for s in report.unknown]
     said += [f"{c['name']}: {c['summary']}." for c in report.checks if c["verdict"] in ("too_few", "unknown", "skip")]
     return [*said] if said else ["Nothing is listed as unknown."]
@@ -372,10 +346,10 @@ def _unknown(report: RunReport) -> list[Block]:
 
 def _reproduce(report: RunReport) -> list[Block]:
     blocks: list[Block] = [_facts(report.reproduce)] if report.reproduce else []
-    return [*blocks, Code(f"fairway show {report.run}")]
+    return [*blocks, Code(f"fairway train --reproduce {report.run}")]
 
 
-def _call(report: RunReport) -> list[Block]:
+def call(report: RunReport) -> list[Block]:
     if not report.row:
         return []
     import json
@@ -400,30 +374,3 @@ def _call(report: RunReport) -> list[Block]:
         'print(answer.json()["outputs"])'
     )
     return [Code(curl), Code(python)]
-
-
-def markdown(report: RunReport) -> str:
-    """The same sections for a pull request; charts become their note."""
-    out = [f"# fairway: {_cell(report.thing)}", "", f"**{_cell(verdict(report))}**", ""]
-    for section in sections(report):
-        out += [f"## {section.title}", ""]
-        for block in section.blocks:
-            if isinstance(block, Table):
-                out += ["| " + " | ".join(map(_cell, block.head)) + " |"]
-                out += ["|" + "|".join("--:" if i in block.numbers else "---" for i in range(len(block.head))) + "|"]
-                out += ["| " + " | ".join(map(_cell, row)) + " |" for row in block.rows]
-            elif isinstance(block, Chart):
-                out.append(f"{block.title}: {_cell(block.note)}")
-            elif isinstance(block, Code):
-                out += ["````", block.text, "````"]
-            else:
-                out.append(_cell(block))
-            out.append("")
-    return "\n".join(out)
-
-
-def _cell(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    for mark in "\\`*_[]<>|#":
-        text = text.replace(mark, "\\" + mark)
-    return text.replace("\n", " ")

@@ -36,6 +36,9 @@ def details(
     how: str,
     champion: str | None,
     champion_error: str,
+    seed: int,
+    events: Mapping[str, str],
+    machine: Mapping[str, Any],
 ) -> dict[str, Any]:
     """JSON facts of a run that are in no other table."""
     unknown = []
@@ -63,6 +66,9 @@ def details(
             "ms_per_row": made["ms_per_row"],
         },
         "environment": {"python": env["python"], "digest": env["digest"], "locks": env["locks"]},
+        "machine": dict(machine),
+        "seed": seed,
+        "events": dict(events),
     }
 
 

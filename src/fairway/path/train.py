@@ -50,7 +50,7 @@ def train(
         try:
             code = closure(project.root)
             code_key = fingerprint.of_value({name: fingerprint.of_bytes(text) for name, text in code.items()})
-            env = environment(project.root)
+            env = environment(project.root, packages(code))
             found = None
             if data is None and register:
                 found = unchanged.key(project, steps, code=code_key, environment=env["digest"], seed=seed)
@@ -67,7 +67,8 @@ def train(
             who = actor or tokens.owner(project.workspace).name
             trip = Trip(project, record, steps, actor=who, seed=seed, stack=stack, child=child, register=register)
             result = trip.go(code, code_key, env, data)
-            if trip.settled:
+            # What could not be checked is asked again, so such a run is not the answer to the next.
+            if trip.settled and all(check.verdict != "unknown" for check in result.checks):
                 unchanged.keep(project, steps, found, result, as_of=trip.as_of)
             return result
         except BaseException as exc:

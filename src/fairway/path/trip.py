@@ -5,13 +5,11 @@ import importlib
 import io
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import msgspec
-import numpy as np
 import polars as pl
 
 from fairway import clock, fingerprint
@@ -20,17 +18,21 @@ from fairway.checks.result import CheckResult
 from fairway.contract.dump import dump_contract, dump_settings
 from fairway.data.project import Project
 from fairway.data.snapshot import Snapshot, snapshot, source_events
+from fairway.data.source_state import Look
+from fairway.errors import ModelCodeError
 from fairway.monitor.resolved import as_dict
-from fairway.path import summary
+from fairway.path import card, making, source_hold, summary
 from fairway.path.made import Judged, Made, Progress, Rows
 from fairway.path.record import Record, TrainResult
 from fairway.path.split import Split, split
 from fairway.path.steps import Steps
 from fairway.registry import versions
 from fairway.runtime import package
+from fairway.runtime.closure import packages
+from fairway.runtime.environment import lock_files, machine
 from fairway.store.base import Row
 from fairway.training import work
-from fairway.training.child import Child
+from fairway.training.child import Child, limits_of
 from fairway.training.targets import check_classes, encode
 
 
@@ -57,7 +59,7 @@ class Trip:
     ) -> TrainResult:
         """All steps in order."""
         begun = clock.elapsed()
-        taken = data or snapshot(self.project, now=self.record.started)
+        taken = data or snapshot(self.project, now=self.record.started, seen=self._held())
         self._say_snapshot(taken, clock.elapsed() - begun)
         begun = clock.elapsed()
         part = split(taken.frame, self.settings)
@@ -71,7 +73,10 @@ class Trip:
             "contract", f"0 rows refused; {reviewed}", clock.elapsed() - begun, id=self.contract.version,
             notes=summary.noticed(taken),
         )  # fmt: skip
-        events = {name: source_events(self.project, name, now=self.record.started) for name in self.settings.sources}
+        events = {
+            name: source_events(self.project, name, now=self.record.started, seen=self._held())
+            for name in self.settings.sources
+        }
         self.settled = self._is_settled(taken, events)
         rows = Rows(
             dataset=taken.dataset, frame=taken.frame, events=events, split=part, y=y, classes=classes,
@@ -82,7 +87,12 @@ class Trip:
         artifact, folder = self._package(made, rows, code, env)
         known = versions.same(self.store, model=self.settings.name, artifact=artifact, dataset=taken.dataset)
         checks = self._check(made, judged, rows, artifact, folder)
-        return self._register(made, judged, artifact, folder, checks, taken, part, known, env)
+        kept = making.keep_events(self.workspace, self.settings, events, now=self.record.started)
+        return self._register(made, judged, artifact, folder, checks, taken, part, known, env, kept)
+
+    def _held(self) -> Callable[[Look], None] | None:
+        """What refuses a table that is late, empty or shrunk; a check and a replay use the table as it is."""
+        return source_hold.holder(self.project, now=self.record.started) if self._may_register else None
 
     def _is_settled(self, taken: Snapshot, events: Mapping[str, pl.DataFrame]) -> bool:
         """Whether a later look at the same files gives the same rows: none is still to become known."""
@@ -99,7 +109,7 @@ class Trip:
 
     def _features_and_train(self, code: Mapping[str, bytes], code_key: str, env: Mapping[str, Any], rows: Rows) -> Made:
         """Both in one child process; or from an earlier run."""
-        part, events, y = rows.split, rows.events, rows.y
+        part, events = rows.split, rows.events
         settings = as_dict(self.settings)
         features_key = self.steps.key(
             "features", dataset=rows.dataset, events={name: _content(frame) for name, frame in events.items()},
@@ -120,19 +130,7 @@ class Trip:
         folder = self.steps.new_folder()
         try:
             looked = self._earlier_features(features_key, folder)
-            for name, text in code.items():
-                (folder / "code" / name).parent.mkdir(parents=True, exist_ok=True)
-                (folder / "code" / name).write_bytes(text)
-            if looked is None:
-                rows.frame.write_ipc(folder / "frame.arrow")
-            (folder / "events").mkdir()
-            for name, frame in events.items():
-                frame.write_ipc(folder / "events" / f"{name}.arrow")
-            np.save(folder / "y.npy", y)
-            np.save(folder / "test.npy", part.test)
-            payload = work.write_values(self.settings, self.contract) | {
-                "folder": str(folder), "classes": list(rows.classes), "seed": self.seed, "looked": looked,
-            }  # fmt: skip
+            payload = making.lay_out(folder, rows, code, self.settings, self.contract, seed=self.seed, looked=looked)
 
             def ready() -> None:  # the checks' child warms up while the model is trained
                 from fairway.path import judging
@@ -142,11 +140,12 @@ class Trip:
             progress = Progress(folder / work.PROGRESS, self.steps, features_cached=looked is not None, ready=ready)
             # While the child works this process has nothing else to do; loading SciPy takes it half a second.
             threading.Thread(target=importlib.import_module, args=("fairway.path.judging",), daemon=True).start()
-            result: dict[str, Any] = self._child.run(work.ENTRY, payload, watch=progress.look)
+            try:
+                result: dict[str, Any] = self._child.run(work.ENTRY, payload, watch=progress.look)
+            except ModelCodeError as exc:
+                raise work.explained(exc, folder, packages(code)) from exc
             progress.look()
-            for scrap in ("frame.arrow", "events", "code", "y.npy", "test.npy", work.PROGRESS):
-                path = folder / scrap
-                shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+            making.tidy(folder)
             if looked is None:
                 self._keep_features(features_key, folder, result["schemas"])
             place = self.steps.finish_folder(folder, train_key)
@@ -212,18 +211,12 @@ class Trip:
             return artifact, folder
         from fairway.path import judging
 
-        manifest = package.Manifest(
-            model=self.settings.name, task=self.settings.task, positive=self.settings.positive, classes=rows.classes,
-            feature_columns=tuple((name, dtype) for name, dtype in made.result["feature_columns"]),
-            views=tuple(view | {"columns": made.result["schemas"][view["name"]]} for view in made.result["views"]),
-            contract=self.contract.version, runtime=runtime, environment=dict(env),
-        )  # fmt: skip
         built = self.steps.new_folder()
         try:
-            package.build(
-                built / "package", manifest, settings_toml=settings_toml, contract_toml=contract_toml, code=code,
-                model=made.folder / "model", reference=judging.reference(self.project, made, rows),
-                heldout=msgspec.msgpack.decode((made.folder / "heldout.msgpack").read_bytes()),
+            making.build(
+                built / "package", made, rows, code, self.settings, self.contract,
+                texts=(settings_toml, contract_toml), environment=env, locks=lock_files(self.project.root),
+                reference=judging.reference(self.project, made, rows),
             )  # fmt: skip
             artifact = package.store_package(self.workspace, built / "package")
         finally:
@@ -257,6 +250,7 @@ class Trip:
     def _register(
         self, made: Made, judged: Judged, artifact: str, folder: Path, checks: tuple[CheckResult, ...],
         taken: Snapshot, part: Split, known: Row | None, env: Mapping[str, Any],
+        events: Mapping[str, str],
     ) -> TrainResult:  # fmt: skip
         checks = _named(checks, "")
         gate = judge(checks, risk=self.settings.risk)
@@ -265,7 +259,8 @@ class Trip:
         details = summary.details(
             project=self.project, made=made.result, importance=made.importance, taken=taken, env=env,
             n_train=int((~part.test).sum()), n_test=int(part.test.sum()), how=part.how, champion=judged.champion,
-            champion_error=judged.champion_error,
+            champion_error=judged.champion_error, seed=self.seed, events=events,
+            machine=machine(threads=limits_of(self.settings).threads),
         )  # fmt: skip
         new = versions.NewVersion(
             model=name, project_path=str(self.project.root), run=self.record.run, artifact=artifact,
@@ -290,6 +285,8 @@ class Trip:
             )  # fmt: skip
             self.record.finish(tx, result)
         summary.report(self.record.folder, result, self.project, folder, previous=previous, error=judged.error)
+        if result.new and number is not None:
+            card.write(self.workspace, name, number, self.record.folder)
         return result
 
 

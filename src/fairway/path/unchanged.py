@@ -13,6 +13,7 @@ import sqlalchemy as sa
 from fairway import clock, fingerprint
 from fairway.checks.result import CheckResult
 from fairway.contract.dump import dump_contract
+from fairway.contract.settings import DataSettings, SourceSettings
 from fairway.data.project import Project
 from fairway.monitor.resolved import as_dict
 from fairway.path.record import Record, TrainResult
@@ -26,6 +27,9 @@ NAME = "unchanged"
 def key(project: Project, steps: Steps, *, code: str, environment: str, seed: int) -> str | None:
     """The fingerprint of everything outside the log that a run depends on; None when a source is no plain file."""
     settings = project.settings
+    tables: tuple[DataSettings | SourceSettings, ...] = (settings.data, *settings.sources.values())
+    if project.contract.fresh or any(table.expect_every or table.sql for table in tables):
+        return None  # the same bytes may be late by now, and what a query gives is not told from its text
     sources = [settings.data.source, *(source.path for source in settings.sources.values() if source.path)]
     hashes = {}
     for source in sources:
@@ -88,9 +92,17 @@ def read_result(value: Mapping[str, Any]) -> TrainResult:
 
 
 def _nothing_to_learn(project: Project) -> bool:
-    """No label of this model and no source event ever came, so the files are all there is to learn from."""
-    store, predictions, files = project.workspace.store, schema.prediction, schema.log_file
+    """No label of this model and no source event ever came, so the files are all there is to learn from.
+
+    And no table is held: then it has to be looked at, so that the question about it is closed.
+    """
+    store, predictions, files, tables = project.workspace.store, schema.prediction, schema.log_file, schema.source_state
     with store.read() as tx:
+        held = sa.select(tables.c.source).where(
+            tables.c.workspace == store.workspace, tables.c.model == project.settings.name, tables.c.state == "held"
+        )
+        if tx.execute(held.limit(1)).first() is not None:
+            return False
         logged = tx.execute(
             sa.select(predictions.c.prediction)
             .where(

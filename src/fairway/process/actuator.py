@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ import msgspec
 import sqlalchemy as sa
 
 from fairway import clock
-from fairway.errors import FairwayError, Unfinished
+from fairway.errors import FairwayError, StoreUnavailable, Unfinished
 from fairway.process import control
 from fairway.process.children import SINGLE_THREAD, Child
 from fairway.runtime import package
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def read_desired(workspace: Workspace) -> tuple[list[dict[str, Any]], dict[tuple[str, int], str], list[Token]]:
     """Endpoint rows, artifacts of the versions they may need, and the tokens that are let in."""
     store = workspace.store
-    with store.read() as tx:
+    with store.read(patience_s=0.0) as tx:  # who asks has what it read before, and asks again
         table = schema.endpoint
         rows = [
             dict(row._mapping)
@@ -74,8 +74,11 @@ class Actuator:
         self._failed: dict[str, tuple[int, str, float]] = {}  # endpoint -> (epoch, why, when)
         self.reports: dict[str, dict[str, Any]] = {}
         self._reading = asyncio.Lock()
+        self._known: tuple[list[dict[str, Any]], dict[tuple[str, int], str], list[Token]] | None = None
+        self.stale_since: float | None = None  # by `clock.elapsed`; None: what is served is what the store says
         self._told: dict[str, Any] = {}
         self.on_change: Callable[[], None] = lambda: None
+        self.fill: Callable[[str, set[str]], Awaitable[None]] | None = None  # the online state, for versions to serve
 
     @property
     def errors(self) -> dict[str, str]:
@@ -87,9 +90,12 @@ class Actuator:
         self._told.pop(gateway, None)
 
     async def look(self) -> bool:
-        """Read the store and start what is missing; whether something is under way. Raises: what the store raises."""
+        """Read the store and start what is missing; whether something is under way. Raises: what the store raises.
+
+        While the store can't be reached, what it said last stays desired: a gateway that dies meanwhile comes back.
+        """
         async with self._reading:
-            rows, artifacts, tokens = await asyncio.to_thread(read_desired, self.workspace)
+            rows, artifacts, tokens = await self._read()
             await self._tell(rows, tokens)
             wanted = {row["endpoint"]: row for row in rows}
             for row in rows:
@@ -98,6 +104,21 @@ class Actuator:
                 await self._everywhere("drop", endpoint=name)
             await self._end_unneeded(rows, artifacts)
         return any(not task.done() for _, task in self._tasks.values())
+
+    async def _read(self) -> tuple[list[dict[str, Any]], dict[tuple[str, int], str], list[Token]]:
+        try:
+            self._known = await asyncio.to_thread(read_desired, self.workspace)
+        except StoreUnavailable as error:
+            if self._known is None:
+                raise
+            if self.stale_since is None:
+                self.stale_since = clock.elapsed()
+                log.warning("%s; what is served goes on", error)
+        else:
+            if self.stale_since is not None:
+                log.info("the store is back after %.1f s", clock.elapsed() - self.stale_since)
+            self.stale_since = None
+        return self._known
 
     async def settle(self) -> bool:
         """Look, and wait until every endpoint is as desired or has failed; whether anything had to be done."""
@@ -110,7 +131,8 @@ class Actuator:
         """What readiness means now, and who is let in: to gateways that do not know yet."""
         names = [r["endpoint"] for r in rows if r["state"] == "live" and r["champion"] is not None]
         expected = [name for name in names if not name.endswith(STAGING)]
-        message = {"endpoints": expected, "tokens": msgspec.to_builtins(tokens)}
+        stale = self.stale_since is not None
+        message = {"endpoints": expected, "tokens": msgspec.to_builtins(tokens), "stale": stale}
 
         async def tell(name: str, path: Path) -> None:
             try:
@@ -153,6 +175,8 @@ class Actuator:
                 artifacts[row["model"], v] for v in desired.versions_needed(row) if (row["model"], v) in artifacts
             }
             await asyncio.gather(*(self._ensure_model(artifact) for artifact in sorted(needed)))
+            if self.fill is not None and needed and not name.endswith(STAGING):  # staging brings its own events
+                await self.fill(row["model"], needed)
             state = desired.build(row, artifacts, self._locate)
             prepared = await self._prepare(state, sorted(needed))
             for gateway in await self._everywhere("activate", only=prepared, endpoint=name, epoch=epoch):
@@ -213,6 +237,16 @@ class Actuator:
                 self._heard(name, answer)
                 done.append(name)
         return done
+
+    async def tokens_used(self) -> dict[str, int]:
+        """Last uses of tokens by digest, microseconds, since the last call; one that does not answer keeps its."""
+        newest: dict[str, int] = {}
+        for path in self.gateways.values():
+            with contextlib.suppress(Unfinished, FairwayError):
+                answer = await control.ask(path, "tokens_used", timeout_s=2.0)
+                for digest, at_us in answer["used"].items():
+                    newest[digest] = max(at_us, newest.get(digest, 0))
+        return newest
 
     async def seal(self) -> None:
         """Every gateway hands over what it has committed."""

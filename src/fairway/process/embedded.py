@@ -11,6 +11,7 @@ from fairway import clock
 from fairway.data.log import Observer
 from fairway.errors import FairwayError, Unfinished
 from fairway.process.actuator import read_desired
+from fairway.process.sources import Sources
 from fairway.process.worker import Tick, Worker
 from fairway.runtime import loader, package
 from fairway.serve import desired, scoring
@@ -45,6 +46,7 @@ class EmbeddedServing:
         self._loop = asyncio.new_event_loop()
         self._loaded: dict[str, Predictor] = {}
         self._worker = Worker(workspace, observers=observers, tick=tick, run_job=run_job or self._job)
+        self._sources = Sources(workspace, place=str(workspace.folder / "online.db"))
         self._gateway = self._loop.run_until_complete(self._start())
         self.failed: dict[str, str] = {}  # endpoint -> why its newest epoch can't be reached
 
@@ -89,6 +91,7 @@ class EmbeddedServing:
                 continue
             try:
                 state = desired.build(row, artifacts, self._locate)
+                self._fill(state)
                 self._loop.run_until_complete(self._prepare_and_activate(state))
                 self.failed.pop(name, None)
                 worked = True
@@ -103,6 +106,15 @@ class EmbeddedServing:
     async def _prepare_and_activate(self, state: Desired) -> None:
         await self._gateway.prepare(state)
         self._gateway.activate(state.endpoint, state.epoch)
+
+    def _fill(self, state: Desired) -> None:
+        """As the supervisor does it: what hinders it is logged, and hinders no epoch."""
+        if not state.versions or state.staging:
+            return
+        try:
+            self._sources.fill(state.model, clock.now())
+        except FairwayError as error:
+            log.warning("%s: its look-ups may lack history: %s", state.model, error)
 
     def _locate(self, artifact: str) -> tuple[str, str]:
         return str(package.materialise(self.workspace, artifact)), ""
@@ -123,5 +135,6 @@ class EmbeddedServing:
 
     def close(self) -> None:
         self._loop.run_until_complete(self._gateway.close())
+        self._sources.close()
         self._loop.run_until_complete(self._loop.shutdown_default_executor())
         self._loop.close()

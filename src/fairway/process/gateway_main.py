@@ -23,6 +23,7 @@ from fairway.serve import asgi, lifeline
 from fairway.serve.access import Access, Token
 from fairway.serve.endpoint import Desired
 from fairway.serve.gateway import Gateway
+from fairway.serve.online import online_place
 from fairway.serve.predictor import SocketPredictor
 
 STOP_S = 20
@@ -36,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workspace", required=True)
     parser.add_argument("--name", required=True)
     parser.add_argument("--spool", type=Path, required=True)
-    parser.add_argument("--online", type=Path, required=True)
+    parser.add_argument("--online", type=Path, required=True, help="used unless FAIRWAY_ONLINE names a server")
     parser.add_argument("--sockets", type=Path, required=True)
     parser.add_argument("--fd", type=int, required=True)
     parser.add_argument("--parent", type=int, required=True)
@@ -53,7 +54,7 @@ async def _run(options: argparse.Namespace) -> None:
         workspace=options.workspace,
         name=options.name,
         spool=options.spool,
-        online=options.online,
+        online=online_place(options.online),
         predictor=lambda spec: SocketPredictor(Path(spec.socket)),
         access=Access(),
     )
@@ -92,10 +93,13 @@ async def _command(gateway: Gateway, question: dict[str, Any]) -> dict[str, Any]
         gateway.drop(question["endpoint"])
     elif op == "expect":
         gateway.expect(question["endpoints"], msgspec.convert(question["tokens"], list[Token]))
+        gateway.stale = question.get("stale", False)
     elif op == "seal":
         await gateway.spool.seal()
     elif op == "metrics":
         return {"name": gateway.name, "metrics": gateway.metrics.snapshot()}
+    elif op == "tokens_used":
+        return {"used": gateway.access.take_used() if gateway.access is not None else {}}
     elif op != "ping":
         raise UsageError(f"unknown op {op!r}")
     return gateway.report()

@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import threading
 import time
 from collections.abc import Callable, Coroutine
 from datetime import datetime
@@ -18,20 +19,24 @@ from typing import Any
 import sqlalchemy as sa
 
 from fairway import __version__, clock
-from fairway.errors import FairwayError, Unfinished, UsageError
+from fairway.errors import FairwayError, StoreReadOnly, StoreUnavailable, Unfinished, UsageError
 from fairway.process import control, gateway_main, worker
 from fairway.process.actuator import Actuator
 from fairway.process.children import Child
 from fairway.process.grid import grid
 from fairway.serve.spool import seal_orphans
-from fairway.store import schema
+from fairway.store import schema, tokens
+from fairway.store.changes import Changes
 from fairway.store.gateways import LOCK, SERVE, supervisor_socket, try_lock
 from fairway.store.workspace import Workspace
 
 POLL_S = 0.25
 HEARTBEAT_S = 1.0
+TOKENS_S = 300.0
+_LISTEN_S = 1.0
 MAX_ROUNDS = 100
 SETTLE_S = 3600.0
+FILL_S = 600.0
 
 log = logging.getLogger(__name__)
 
@@ -119,7 +124,10 @@ class _Supervisor:
         self._stop = asyncio.Event()
         self._moving = asyncio.Lock()
         self._beat_s = 0.0
+        self._tokens_s = clock.elapsed()
         self._written: Any = None
+        self._read_only = False
+        self._filled: set[str] = set()  # artifacts whose look-ups find their history
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
@@ -131,11 +139,16 @@ class _Supervisor:
             stale.unlink(missing_ok=True)
         logs = self.workspace.dir("serve")
         seal_orphans(self.workspace.dir("spool"))
-        with self.workspace.store.write() as tx:  # gateways of an earlier life
-            tx.execute(sa.delete(schema.gateway).where(schema.gateway.c.workspace == self.workspace.name))
+        try:
+            with self.workspace.store.write() as tx:  # gateways of an earlier life
+                tx.execute(sa.delete(schema.gateway).where(schema.gateway.c.workspace == self.workspace.name))
+        except StoreReadOnly as error:
+            self._read_only = True
+            self._say(f"{error}. Predictions are answered and kept in the spool; nothing is folded, decided or moved")
         paths = {name: gateway_main.control_socket(sockets, name) for name in self._names}
         self.actuator = Actuator(self.workspace, paths, logs=logs)
         self.actuator.on_change = self._wake.set
+        self.actuator.fill = self._fill
         commands = await control.serve(supervisor_socket(self.workspace), self._command)
         for name, listener in zip(self._names, self._listeners, strict=True):
             self._gateways[name] = self._start_gateway(name, listener, logs)
@@ -148,6 +161,7 @@ class _Supervisor:
             ),
         ]  # fmt: skip
         self._announce()
+        threading.Thread(target=self._listen, args=[loop], name="store-changes", daemon=True).start()
         try:
             await self._poll()
         finally:
@@ -215,15 +229,42 @@ class _Supervisor:
             try:
                 await self.actuator.look()
                 await self._heartbeat()
+                if clock.elapsed() - self._tokens_s >= TOKENS_S:
+                    await self._note_tokens()
+            except StoreUnavailable as error:
+                log.debug("%s", error)  # the actuator has said it once
             except Exception:
                 log.exception("the store can't be read; what is served goes on")
             await _first(self._wake.wait(), self._stop.wait(), timeout_s=POLL_S)
+        with contextlib.suppress(Exception):  # the last minutes' uses, while the gateways can still be asked
+            await asyncio.wait_for(self._note_tokens(), timeout=3.0)
+
+    async def _note_tokens(self) -> None:
+        """Gateways open no store: what they know of tokens' last uses is written for them."""
+        self._tokens_s = clock.elapsed()
+        used = await self.actuator.tokens_used()
+        if used:
+            times = {digest: clock.from_us(at_us) for digest, at_us in used.items()}
+            await asyncio.to_thread(tokens.note_used, self.workspace.store, times)
+
+    def _listen(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wake the loop when the store says that something changed; in a thread of its own, for the driver waits."""
+        with Changes(self.workspace.store) as changes:
+            while not self._stop.is_set():
+                try:
+                    changed = changes.wait(_LISTEN_S)
+                except StoreUnavailable:
+                    time.sleep(POLL_S)  # the loop looks by itself meanwhile
+                    continue
+                if changed:
+                    with contextlib.suppress(RuntimeError):  # the loop has ended
+                        loop.call_soon_threadsafe(self._wake.set)
 
     async def _heartbeat(self) -> None:
         """Write the gateways' rows: at once when something changed, else once a second."""
         pids = {name: child.pid for name, child in self._gateways.items()}
         state = json.dumps([pids, self.actuator.reports, self.actuator.errors], sort_keys=True)
-        if state == self._written and clock.elapsed() - self._beat_s < HEARTBEAT_S:
+        if self._read_only or (state == self._written and clock.elapsed() - self._beat_s < HEARTBEAT_S):
             return
         await asyncio.to_thread(self._write_rows, pids)
         self._written, self._beat_s = state, clock.elapsed()
@@ -232,6 +273,7 @@ class _Supervisor:
         store = self.workspace.store
         with store.write() as tx:
             now = store.database_now(tx)
+            address = f"http://127.0.0.1:{self.port}"
             for name, report in list(self.actuator.reports.items()):
                 if pids[name] is None:
                     continue
@@ -243,7 +285,7 @@ class _Supervisor:
                     "pid": pids[name],
                     "prepared": report["prepared"],
                     "active": report["active"],
-                    "report": {"url": f"http://127.0.0.1:{self.port}", "errors": self.actuator.errors},
+                    "report": {"url": address, "errors": self.actuator.errors, "format": schema.FORMAT},
                 }
                 store.upsert(tx, schema.gateway, row)
 
@@ -255,7 +297,9 @@ class _Supervisor:
             self._wake.set()
             return {}
         if op == "ping":
-            return {"pid": os.getpid(), "errors": self.actuator.errors}
+            since = self.actuator.stale_since
+            stale_s = None if since is None else clock.elapsed() - since
+            return {"pid": os.getpid(), "errors": self.actuator.errors, "stale_s": stale_s}
         if op == "advance":
             return {"now": clock.iso(await self._advance(clock.parse_iso(question["to"])))}
         raise UsageError(f"unknown op {op!r}")
@@ -294,6 +338,22 @@ class _Supervisor:
             return await control.ask(path, "settle", timeout_s=SETTLE_S)
         except Unfinished as error:
             raise FairwayError(f"the worker can't settle: {error}; see .fairway/serve/worker.log") from error
+
+    async def _fill(self, model: str, artifacts: set[str]) -> None:
+        """Have the worker fill the online state from history, once for a version: a rollback never waits for it.
+
+        What hinders it must not hinder an epoch: it is logged, and the worker fills what is missing when it can.
+        """
+        if artifacts <= self._filled:
+            return
+        path, until_s = worker.control_socket(self.workspace), clock.elapsed() + 10.0
+        while not path.exists() and clock.elapsed() < until_s:
+            await asyncio.sleep(0.02)  # it is starting
+        try:
+            await control.ask(path, "fill", timeout_s=FILL_S, model=model)
+        except (Unfinished, FairwayError) as error:
+            log.warning("%s: its look-ups may lack history: %s", model, error)
+        self._filled |= artifacts
 
     # -- the end -----------------------------------------------------------------------------------------------------
 

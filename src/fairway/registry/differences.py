@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fairway.errors import UsageError
-from fairway.registry import show
+from fairway.registry import contracts, show, versions
 from fairway.registry.versions import parse_thing
 from fairway.runtime.package import read_manifest
 from fairway.store.workspace import Workspace
@@ -16,6 +16,8 @@ _GONE = "(none)"
 
 def between(workspace: Workspace, one: str, other: str) -> Json:
     """{"one", "other", "kind", "differences": [{"what", "one", "other"}]}, in the order data, code, settings, results.
+
+    Of versions whose contracts differ, and of datasets whose columns do, also "contract": {"changes", "downstream"}.
 
     Raises: UsageError for two things of different kinds, ThingNotFound, VersionNotFound.
     """
@@ -29,7 +31,19 @@ def between(workspace: Workspace, one: str, other: str) -> Json:
         for name in names
         if first.get(name, _GONE) != second.get(name, _GONE)
     ]
-    return {"one": one, "other": other, "kind": kind, "differences": found}
+    result: Json = {"one": one, "other": other, "kind": kind, "differences": found}
+    if kind == "version" and first["contract"] != second["contract"]:
+        artifacts = (_artifact(workspace, name) for name in (one, other))
+        result["contract"] = contracts.changed(workspace, *(contracts.of_version(workspace, a) for a in artifacts))
+    elif kind == "dataset":
+        tables = (show.dataset(workspace.store, name) for name in (one, other))
+        result["contract"] = {"changes": contracts.of_tables(*tables), "downstream": []}
+    return result
+
+
+def _artifact(workspace: Workspace, name: str) -> str:
+    thing = parse_thing(name)
+    return str(versions.get(workspace.store, thing.name, thing.version).artifact)
 
 
 def _facts(workspace: Workspace, name: str) -> tuple[str, Json]:

@@ -8,12 +8,13 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 from fairway import clock
-from fairway.store import schema
+from fairway.store import schedules, schema
 from fairway.store.base import Row, Store, jsonable
 
 Json = dict[str, Any]
 
 LISTED = 200  # rows of a list, newest first
+WEEK = timedelta(days=7)
 _DAY = timedelta(days=1)
 
 
@@ -243,6 +244,53 @@ def reviews(store: Store, tx: Connection, *, model: str | None, open_only: bool 
     return [review(row) for row in select(store, tx, table, *where, order=order, limit=LISTED)]
 
 
+def job(row: Row) -> Json:
+    return {
+        "job": row.job,
+        "kind": row.kind,
+        "key": row.key,
+        "status": row.status,
+        "attempts": row.attempts,
+        "max_attempts": row.max_attempts,
+        "queued_at": clock.iso(row.queued_at),
+        "ended_at": clock.iso(row.ended_at) if row.ended_at else None,
+        "not_before": clock.iso(row.not_before) if row.not_before else None,
+        "waits_for": row.waits_for,
+        "owner": row.owner,
+        "lease_until": clock.iso(row.lease_until) if row.lease_until else None,
+        "cancelled_by": row.cancelled_by,
+        "error": row.error,
+    }
+
+
+def job_step(row: Row) -> Json:
+    return {"step": row.step, "ended_at": clock.iso(row.ended_at), "attempt": row.fence, "result": jsonable(row.result)}
+
+
+def signal(row: Row) -> Json:
+    return {
+        "signal": row.name,
+        "sent_by": row.sent_by,
+        "sent_at": clock.iso(row.sent_at),
+        "payload": jsonable(row.payload),
+    }
+
+
+def schedule(row: Row, now: datetime, job: str | None) -> Json:
+    """job: what its newest tick made."""
+    return {
+        "schedule": row.schedule,
+        "kind": row.kind,
+        "every_s": row.every_us / 1e6,
+        "backfill": row.backfill,
+        "paused": row.paused,
+        "last_tick": clock.iso(row.last) if row.last else None,
+        "last_job": job,
+        "next_tick": None if row.paused else clock.iso(schedules.next_tick(row, now)),
+        "payload": jsonable(row.payload),
+    }
+
+
 # -- small things ----------------------------------------------------------------------------------------------------
 
 
@@ -271,3 +319,21 @@ def select(
 ) -> list[Row]:
     query = sa.select(table).where(mine(store, table), *where).order_by(*order)
     return list(tx.execute(query.limit(limit) if limit else query))
+
+
+def sources(store: Store, tx: Connection, *, model: str) -> list[Json]:
+    """The model's tables as they were last read: "data", and source tables by their names."""
+    table = schema.source_state
+    rows = select(store, tx, table, table.c.model == model, order=[table.c.source])
+    return [
+        {
+            "source": row.source,
+            "rows": row.rows,
+            "newest": None if row.newest is None else clock.iso(row.newest),
+            "read_at": clock.iso(row.read_at),
+            "state": row.state,
+            "review": row.review,
+        }
+        for row in rows
+        if not row.source.startswith("poll:")  # where the worker keeps its place
+    ]

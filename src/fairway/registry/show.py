@@ -12,8 +12,11 @@ import sqlalchemy as sa
 from fairway import clock
 from fairway.errors import ModelNotFound, ThingNotFound, VersionNotFound
 from fairway.registry import lines
+from fairway.store import jobs as job_rows
+from fairway.store import schedules as schedule_rows
 from fairway.store import schema
 from fairway.store.base import Row, Store, jsonable
+from fairway.store.gateways import LIVE
 
 Json = dict[str, Any]
 
@@ -41,10 +44,14 @@ def status(store: Store, *, model: str | None = None, now: datetime | None = Non
         open_reviews = lines.reviews(store, tx, model=model, open_only=True)
         open_alarms = lines.alarms(store, tx, model=model, open_only=True)
         running = lines.running(store, tx, model=model)
-        jobs = schema.job
+        table = schema.job
         waiting = tx.scalar(
-            sa.select(sa.func.count()).where(lines.mine(store, jobs), jobs.c.status.in_(("queued", "running")))
+            sa.select(sa.func.count()).where(lines.mine(store, table), table.c.status.in_(("queued", "running")))
         )
+        failed = lines.select(
+            store, tx, table, table.c.status == "failed", table.c.ended_at > now - lines.WEEK,
+            *([table.c.key == model] if model else []), order=[table.c.ended_at.desc()], limit=5,
+        )  # fmt: skip
         counters = {row.name: row.value for row in lines.select(store, tx, schema.counter)}
     return {
         "at": clock.iso(now),
@@ -53,6 +60,7 @@ def status(store: Store, *, model: str | None = None, now: datetime | None = Non
         "alarms": open_alarms,
         "rollouts": running,
         "jobs": int(waiting or 0),
+        "failed_jobs": [lines.job(row) for row in failed],
         "counters": counters,
     }
 
@@ -78,6 +86,7 @@ def model(store: Store, name: str, *, now: datetime | None = None) -> Json:
         return {
             **line,
             "settings": jsonable(found[0].settings),
+            "sources": lines.sources(store, tx, model=name),
             "versions": [lines.version(row) for row in versions],
             "windows": [lines.window(row) for row in reversed(windows)],
             "alarms": lines.alarms(store, tx, model=name),
@@ -179,6 +188,7 @@ def dataset(store: Store, name: str) -> Json:
         "columns": jsonable(row.columns),
         "origin": jsonable(row.origin),
         "blob": row.blob,
+        "parts": list(row.parts or [row.blob]),
         "created_at": clock.iso(row.created_at),
         "versions": [f"{v.model}@{v.version}" for v in by],
     }
@@ -272,6 +282,50 @@ def review(store: Store, name: str) -> Json:
     return lines.review(rows[0])
 
 
+# -- jobs and schedules ----------------------------------------------------------------------------------------------
+
+
+def jobs(store: Store, *, model: str | None = None) -> list[Json]:
+    """What has not ended first, then newest first."""
+    table = schema.job
+    where = [table.c.key == model] if model else []
+    order = [table.c.status.in_(job_rows.ENDED), table.c.queued_at.desc(), sa.func.length(table.c.job).desc(),
+             table.c.job.desc()]  # fmt: skip
+    with store.read() as tx:
+        return [lines.job(row) for row in lines.select(store, tx, table, *where, order=order, limit=lines.LISTED)]
+
+
+def job(store: Store, name: str) -> Json:
+    """One job with its steps, signals, limits and result. Raises: ThingNotFound."""
+    steps, signals, ticks = schema.job_step, schema.signal, schema.schedule_tick
+    with store.read() as tx:
+        row = job_rows.find(store, tx, name)
+        done = lines.select(store, tx, steps, steps.c.job == name, order=[steps.c.ended_at, steps.c.step])
+        sent = lines.select(store, tx, signals, signals.c.job == name, order=[signals.c.sent_at, signals.c.name])
+        made_by = lines.select(store, tx, ticks, ticks.c.job == name)
+    return {
+        **lines.job(row),
+        "payload": jsonable(row.payload),
+        "limits": jsonable(row.limits or {}),
+        "schedule": made_by[0].schedule if made_by else None,
+        "steps": [lines.job_step(step) for step in done],
+        "signals": [lines.signal(signal) for signal in sent],
+        "result": jsonable(row.result),
+    }
+
+
+def schedules(store: Store, *, now: datetime | None = None) -> list[Json]:
+    """By name, each with its last tick and the next."""
+    now, ticks = now or clock.now(), schema.schedule_tick
+    with store.read() as tx:
+        rows = schedule_rows.listed(store, tx)
+        made = {}
+        for row in rows:
+            where = (ticks.c.schedule == row.schedule, ticks.c.tick == row.last)
+            made[row.schedule] = next((tick.job for tick in lines.select(store, tx, ticks, *where)), None)
+    return [lines.schedule(row, now, made[row.schedule]) for row in rows]
+
+
 # -- audit and gateways ----------------------------------------------------------------------------------------------
 
 
@@ -299,11 +353,13 @@ def gateways(store: Store) -> list[Json]:
     """Every gateway that ever reported, with what it has prepared and activated."""
     with store.read() as tx:
         rows = lines.select(store, tx, schema.gateway, order=[schema.gateway.c.gateway])
+        now = store.database_now(tx)
     return [
         {
             "gateway": row.gateway,
             "pid": row.pid,
             "heartbeat_at": clock.iso(row.heartbeat_at),
+            "stale": row.heartbeat_at < now - LIVE,  # it may still serve what it had, and does not hear of changes
             "prepared": row.prepared,
             "active": row.active,
             "report": jsonable(row.report),

@@ -1,5 +1,6 @@
 """Versions: registered whole, in one transaction with their number, their run's end and their audit entry."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -9,7 +10,7 @@ import sqlalchemy as sa
 from sqlalchemy import Connection
 
 import fairway
-from fairway import clock
+from fairway import clock, fingerprint
 from fairway.errors import ModelNotFound, UsageError, VersionNotFound
 from fairway.store import audit, schema
 from fairway.store.base import Row, Store
@@ -79,21 +80,45 @@ def register(store: Store, tx: Connection, new: NewVersion) -> int:
             fairway=fairway.__version__, format=FORMAT,
         )
     )  # fmt: skip
-    remember_model(store, tx, new.model, new.project_path, new.settings)
+    remember_model(store, tx, new.model, new.project_path, new.settings, actor=new.author)
     audit.record(
         store, tx, actor=new.author, action="version_registered", subject=thing, run=new.run,
         artifact=new.artifact, dataset=new.dataset, verdict=new.verdict,
+        content=_content(new.metrics, checks, new.settings),
     )  # fmt: skip
     return number
 
 
-def remember_model(store: Store, tx: Connection, model: str, project_path: str, settings: dict[str, Any]) -> None:
-    """Where the model's project is now, and its settings of the last run; made when it is new."""
+def content_of(row: Row) -> str:
+    """Hash of what a version's row says of it: the audit log keeps it, so that a changed metric or check is found."""
+    return _content(row.metrics, row.checks, row.settings)
+
+
+def _content(metrics: Any, checks: Any, settings: Any) -> str:
+    stored = json.loads(json.dumps([metrics, checks, settings]))  # as it comes back: keys are text
+    return fingerprint.of_bytes(json.dumps(stored, sort_keys=True).encode())
+
+
+def remember_model(
+    store: Store, tx: Connection, model: str, project_path: str, settings: dict[str, Any], *, actor: str = "fairway"
+) -> None:
+    """Where the model's project is now, and its settings of the last run; made when it is new. A change of the settings
+    of a known model is an audit entry."""
     table = schema.model
     where = sa.and_(table.c.workspace == store.workspace, table.c.model == model)
+    before: dict[str, Any] | None = tx.scalar(sa.select(table.c.settings).where(where))
     values = {"project_path": project_path, "settings": settings}
-    if tx.execute(sa.update(table).where(where).values(values)).rowcount == 0:
+    if before is None:
         tx.execute(sa.insert(table).values(workspace=store.workspace, model=model, created_at=clock.now(), **values))
+        return
+    tx.execute(sa.update(table).where(where).values(values))
+    changed = {
+        key: {"from": before.get(key), "to": settings.get(key)}
+        for key in sorted({*before, *settings})
+        if before.get(key) != settings.get(key)
+    }
+    if changed:
+        audit.record(store, tx, actor=actor, action="settings_changed", subject=model, changed=changed)
 
 
 def get(store: Store, model: str, version: int | None = None) -> Row:

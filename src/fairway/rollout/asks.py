@@ -7,10 +7,10 @@ from typing import Any, Literal
 import sqlalchemy as sa
 from sqlalchemy import Connection
 
-from fairway.store import audit, schema
+from fairway.store import audit, schema, signals
 from fairway.store.base import Row, Store
 
-Kind = Literal["approve", "retrain", "rollout"]
+Kind = Literal["approve", "retrain", "rollout", "source"]
 
 
 def open_review(
@@ -39,6 +39,12 @@ def open_review(
         tx.execute(
             sa.update(table).where(where).values(question=question, evidence=dict(evidence), choices=dict(choices))
         )
+        if (found[0].question, found[0].choices) != (question, dict(choices)):
+            # Who answers must have seen what was asked last.
+            audit.record(
+                store, tx, actor="fairway", action="review.change", subject=found[0].review, question=question,
+                choices=list(choices),
+            )  # fmt: skip
         return str(found[0].review)
     name = f"review-{store.next_number(tx, 'review')}"
     tx.execute(
@@ -70,6 +76,19 @@ def withdraw(store: Store, tx: Connection, *, subject: str, now: datetime, why: 
         record_answer(store, tx, row.review, answer="withdrawn", actor="fairway", why=why, now=now)
 
 
+def answered(review: str) -> str:
+    """The signal that a job may wait for: it comes with the answer, as {"answer", "by"}, in the same transaction."""
+    return f"answer to {review}"
+
+
+def answer_of(store: Store, tx: Connection, review: str) -> dict[str, Any] | None:
+    """What the signal `answered` says or will say; None while the review is open."""
+    table = schema.review
+    where = sa.and_(table.c.workspace == store.workspace, table.c.review == review, table.c.answered_at.is_not(None))
+    row = tx.execute(sa.select(table.c.answer, table.c.answered_by).where(where)).first()
+    return None if row is None else {"answer": row.answer, "by": row.answered_by}
+
+
 def record_answer(
     store: Store, tx: Connection, review: str, *, answer: str, actor: str, why: str | None, now: datetime
 ) -> None:
@@ -80,3 +99,4 @@ def record_answer(
         .values(answer=answer, answered_by=actor, answered_at=now, why=why)
     )
     audit.record(store, tx, actor=actor, action="review.answer", subject=review, answer=answer, why=why)
+    signals.send_to_waiting(store, tx, answered(review), {"answer": answer, "by": actor}, by=actor)

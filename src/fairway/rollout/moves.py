@@ -60,7 +60,7 @@ def promote(
     epoch = traffic.change(
         store, tx, row.endpoint, actor=actor, action="rollout.promote", now=now, why=why, champion=row.challenger,
         previous=row.champion, challenger=None, rollout=row.rollout, shares=traffic.all_to(row.challenger),
-        shadows=[row.champion], state=traffic.LIVE,
+        shadows=[row.champion], state=traffic.LIVE, about={"rule": decision.get("rule")},
     )  # fmt: skip
     reference.activate(store, tx, row.model, row.challenger)
     share_epoch = traffic.need_endpoint(store, tx, row.endpoint).share_epoch
@@ -77,7 +77,8 @@ def end_guard(
 ) -> None:
     """The guard time is over. decision: of the look that ended it; what promoted the version before that stays."""
     traffic.change(
-        store, tx, row.endpoint, actor=ACTOR, action="rollout.guard_over", now=now, rollout=None, shadows=[]
+        store, tx, row.endpoint, actor=ACTOR, action="rollout.guard_over", now=now, rollout=None, shadows=[],
+        about={"ended": row.rollout},
     )  # fmt: skip
     save(store, tx, row, phase=Phase.PROMOTED, ended_at=now, state=state, decision=row.decision or decision)
 
@@ -92,7 +93,7 @@ def roll_back(
         store, tx, row.endpoint, actor=actor, action="rollback", now=now, why=why, champion=back, challenger=None,
         previous=None if back is None else older, rollout=None,
         shares={} if back is None else traffic.all_to(back), shadows=[],
-        state=traffic.NO_CHAMPION if back is None else traffic.LIVE,
+        state=traffic.NO_CHAMPION if back is None else traffic.LIVE, about={"ended": row.rollout},
     )  # fmt: skip
     asks.withdraw(store, tx, subject=row.rollout, now=now, why="the rollout was rolled back")
     values: dict[str, Any] = {"phase": Phase.ROLLED_BACK, "ended_at": now}

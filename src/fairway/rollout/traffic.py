@@ -1,5 +1,6 @@
 """The desired state of an endpoint: one row, changed only here. Gateways read it; this module never speaks to one."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -39,12 +40,13 @@ def change(
     action: str,
     now: datetime,
     why: str | None = None,
+    about: Mapping[str, Any] | None = None,
     **values: Any,
 ) -> int:
     """Change an endpoint (made if it is not there; then `model` is needed) and record who did it. Returns its epoch.
 
     The share epoch follows only when the shares change, since a new one opens new strata. Within the caller's
-    transaction, so that a decision and what it does commit together.
+    transaction, so that a decision and what it does commit together. about: more facts for the audit entry alone.
     """
     table, row = schema.endpoint, endpoint(store, tx, name)
     if row is None:
@@ -68,7 +70,7 @@ def change(
             .where(table.c.workspace == store.workspace, table.c.endpoint == name)
             .values(epoch=epoch, changed_by=actor, changed_at=now, **current)
         )
-    audit.record(store, tx, actor=actor, action=action, subject=name, epoch=epoch, why=why, **values)
+    audit.record(store, tx, actor=actor, action=action, subject=name, epoch=epoch, why=why, about=about or {}, **values)
     return epoch
 
 

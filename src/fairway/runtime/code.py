@@ -6,7 +6,7 @@ import itertools
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,9 +25,15 @@ _on_path: list[str] = []
 
 
 def views_of(module: ModuleType) -> tuple[ViewSpec, ...]:
-    """The functions of model.py that carry @fairway.view, in the order of their definition."""
-    found = [value.__fairway_view__ for value in vars(module).values() if hasattr(value, "__fairway_view__")]
-    return tuple(spec for spec in found if isinstance(spec, ViewSpec))
+    """The views of model.py in the order of their definition: functions that carry @fairway.view, and names that a
+    declared view (`fairway.latest`, `fairway.window`) is bound to."""
+    found: list[ViewSpec] = []
+    for name, value in vars(module).items():
+        if isinstance(value, ViewSpec):
+            found.append(replace(value, name=name))
+        elif isinstance(spec := getattr(value, "__fairway_view__", None), ViewSpec):
+            found.append(spec)
+    return tuple(found)
 
 
 @dataclass(frozen=True)

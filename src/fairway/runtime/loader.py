@@ -163,10 +163,7 @@ def load(folder: Path, *, artifact: str | None = None) -> LoadedModel:
     contract = parse_contract((folder / "contract.toml").read_text(encoding="utf-8"), file="contract.toml")
     settings = parse_settings((folder / "fairway.toml").read_text(encoding="utf-8"), file="fairway.toml")
     code = import_code(folder / "code")
-    runtime = load_runtime(
-        manifest.runtime["kind"], folder / "model", code, task=manifest.task, classes=len(manifest.classes),
-        types=list(manifest.runtime.get("types", ())),
-    )  # fmt: skip
+    runtime = load_runtime(manifest.runtime, folder / "model", code, task=manifest.task, classes=len(manifest.classes))
     return LoadedModel(
         folder=folder, manifest=manifest, contract=contract, settings=settings, code=code, runtime=runtime
     )

@@ -4,6 +4,7 @@
     fairway.toml, contract.toml
     code/             model.py and the project's modules that it imports
     model/            the trained model, in the form of its runtime
+    environment/      the project's lock files, where it has any
     reference.json    bins and reference windows of the monitor
     heldout.msgpack   up to 200 held-out rows with their events and the outputs that this package must give
 
@@ -84,18 +85,21 @@ def build(
     model: Path,
     reference: Any,
     heldout: Mapping[str, Any],
+    locks: Mapping[str, bytes] | None = None,
 ) -> str:
     """Write a package to the new `folder` and return its artifact hash.
 
-    code: relative path: bytes. model: a folder whose files become model/. heldout: rows, events and outputs.
+    code: relative path: bytes. model: a folder whose files become model/. heldout: rows, events and outputs. locks: the
+    project's lock files by name.
     """
     folder.mkdir(parents=True)
     (folder / "fairway.toml").write_text(settings_toml, encoding="utf-8")
     (folder / "contract.toml").write_text(contract_toml, encoding="utf-8")
     (folder / "reference.json").write_bytes(fingerprint.canonical(reference))
     (folder / "heldout.msgpack").write_bytes(msgspec.msgpack.encode(heldout))
-    for name, data in code.items():
-        target = folder / "code" / name
+    extra = {f"environment/{name}": data for name, data in (locks or {}).items()}
+    for name, data in ({f"code/{name}": data for name, data in code.items()} | extra).items():
+        target = folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(data)
     shutil.copytree(model, folder / "model", dirs_exist_ok=True)

@@ -1,4 +1,8 @@
-"""Which runtime a trained model gets: treelite when it equals the Python object on held-out and on extreme rows."""
+"""Which runtime a trained model gets: the quickest that equals the Python object on held-out and on extreme rows.
+
+treelite for tree ensembles of scikit-learn and LightGBM; the own file of LightGBM, XGBoost or CatBoost; the project's
+save() and load(), or its load() alone for a module of PyTorch; else the Python object itself, as skops.
+"""
 
 import math
 import warnings
@@ -12,9 +16,10 @@ from numpy.typing import NDArray
 
 from fairway import clock
 from fairway.contract.settings import Task
-from fairway.errors import ModelCodeError
-from fairway.runtime import objects
-from fairway.runtime.code import Code
+from fairway.errors import ModelCodeError, TamperFound
+from fairway.runtime import boosters, modules, objects
+from fairway.runtime.code import MODEL, Code
+from fairway.runtime.formats import refuse_pickles
 from fairway.runtime.runtimes import (
     FLOAT32_MAX,
     OBJECT,
@@ -59,11 +64,10 @@ def choose(
     """
     python = ObjectRuntime(model, code, task=task, classes=classes)
     if code.has("save") or code.has("load"):
-        folder.mkdir(parents=True, exist_ok=True)
-        code.function("load")  # both or none: a model that can only be saved can't serve
-        code.function("save")(model, folder)
-        manifest = _manifest("project", "model.py has save() and load()", [])
+        manifest = _own_format(model, code, folder)
         return _finished(manifest, folder, code, task, classes, heldout, {})
+    if modules.is_module(model):
+        raise ModelCodeError(modules.advice(model))
     candidate = _treelite(model, code, python, task, train, heldout, outputs, seed)
     if not isinstance(candidate, str):
         trees, found, extreme = candidate
@@ -73,6 +77,12 @@ def choose(
         facts = {"kind": "treelite", "chosen": True, "why": reason, "max_diff": found}
         return _finished(_manifest("treelite", reason, [facts]), folder, code, task, classes, heldout, times)
     refused = {"kind": "treelite", "chosen": False, "why": candidate}
+    library = boosters.library_of(model)
+    if library is not None:
+        own = _own_file(model, library, code, python, folder, task, classes, heldout, outputs, seed)
+        manifest = own | {"candidates": [refused, *own["candidates"]]}
+        times = {"python": _ms_per_row(python, heldout)}
+        return _finished(manifest, folder, code, task, classes, heldout, times)
     types = objects.dump(model, folder / OBJECT)
     manifest = _manifest("python", f"treelite: {candidate}", [refused]) | {"types": types}
     return _finished(manifest, folder, code, task, classes, heldout, {})
@@ -86,9 +96,68 @@ def _finished(
     manifest: dict[str, Any], folder: Path, code: Code, task: Task, classes: int, heldout: pl.DataFrame,
     times: dict[str, float],
 ) -> Choice:  # fmt: skip
-    runtime = load_runtime(manifest["kind"], folder, code, task=task, classes=classes, types=manifest["types"])
-    name = "treelite" if manifest["kind"] == "treelite" else "python"
+    runtime = load_runtime(manifest, folder, code, task=task, classes=classes)
+    name = "python" if manifest["kind"] == "project" else manifest["kind"]
     return Choice(runtime=runtime, manifest=manifest, ms_per_row=times | {name: _ms_per_row(runtime, heldout)})
+
+
+def _own_format(model: Any, code: Code, folder: Path) -> dict[str, Any]:
+    """The manifest of a model that the project itself reads: written by its save(), or the tensors of a module."""
+    folder.mkdir(parents=True, exist_ok=True)
+    code.function("load")  # a model that can only be saved can't serve
+    if modules.is_module(model) and not code.has("save"):
+        modules.save(model, folder)
+        return _manifest("project", f"tensors in {modules.WEIGHTS}; model.py has load()", [])
+    code.function("save")(model, folder)
+    try:
+        refuse_pickles(folder)
+    except TamperFound as exc:
+        raise ModelCodeError(f"{MODEL}, save(): {exc}") from exc
+    if not any(path.is_file() for path in folder.rglob("*")):
+        raise ModelCodeError(f"{MODEL}, save(model, folder) wrote nothing into the folder")
+    return _manifest("project", "model.py has save() and load()", [])
+
+
+def _own_file(
+    model: Any, library: str, code: Code, python: ObjectRuntime, folder: Path, task: Task, classes: int,
+    heldout: pl.DataFrame, outputs: Floats, seed: int,
+) -> dict[str, Any]:  # fmt: skip
+    """The manifest of a booster in its library's file: fed with bare numbers where that changes nothing, else frames.
+
+    Raises: ModelCodeError when what is read back answers otherwise.
+    """
+    types, tried = boosters.save(model, folder), []
+    numbers = not code.has("predict") and all(is_number(dtype) for dtype in heldout.dtypes)
+    rows = extreme_rows(heldout, {}, set(), float32=True, nulls=True, seed=seed) if numbers else heldout[:0]
+    try:
+        expected = _quietly(python, rows) if rows.height else None
+    except Exception:  # whatever its library says of such rows, both ways of asking are the library's own
+        expected = None
+    for feed in ("matrix", "frame") if numbers else ("frame",):
+        manifest = _manifest(library, "", []) | {"types": types, "feed": feed}
+        try:
+            runtime = load_runtime(manifest, folder, code, task=task, classes=classes)
+            differences = [runtime.predict(heldout) - outputs]
+            if expected is not None and feed == "matrix":
+                differences.append(_quietly(runtime, rows) - expected)
+        except Exception as exc:  # its library may refuse bare numbers, as CatBoost does for categories
+            tried.append(f"{feed}: {str(exc).splitlines()[0][:200] if str(exc) else type(exc).__name__}")
+            continue
+        largest = max(float(np.abs(d).max(initial=0.0)) for d in differences)
+        if largest <= TOLERANCE * max(1.0, float(np.abs(outputs).max(initial=0.0))):
+            count = f"{heldout.height:,} held-out" + (f" and {rows.height:,} extreme" if len(differences) > 1 else "")
+            reason = f"its own file, equal to {_short(largest)} on {count} rows"
+            facts = {"kind": library, "feed": feed, "chosen": True, "why": reason, "max_diff": largest}
+            return manifest | {"reason": reason, "candidates": [*_refused(library, tried), facts]}
+        tried.append(f"{feed}: differs by {_short(largest)}")
+    raise ModelCodeError(
+        f"{type(model).__name__} answers otherwise once it is read back from {library}'s own file "
+        f"({'; '.join(tried)}); add save(model, folder) and load(folder) to {MODEL}"
+    )
+
+
+def _refused(kind: str, tried: list[str]) -> list[dict[str, Any]]:
+    return [{"kind": kind, "chosen": False, "why": why} for why in tried]
 
 
 def _treelite(
@@ -99,7 +168,8 @@ def _treelite(
     if code.has("predict"):
         return "model.py has its own predict()"
     module = type(model).__module__
-    if not module.startswith("sklearn.ensemble"):
+    library = boosters.library_of(model)
+    if not module.startswith("sklearn.ensemble") and library != "lightgbm":
         return f"{type(model).__name__} is not one of its tree ensembles"
     strange = [name for name, dtype in heldout.schema.items() if not is_number(dtype)]
     if strange:
@@ -110,7 +180,7 @@ def _treelite(
         with warnings.catch_warnings():
             # The importer casts the list of a column's categories to integers, and a null is one of them.
             warnings.filterwarnings("ignore", "invalid value encountered in cast", RuntimeWarning)
-            trees = treelite.sklearn.import_model(model)
+            trees = _imported(model, library)
     except (treelite.TreeliteError, NotImplementedError, ValueError, AttributeError, TypeError) as exc:
         return f"can't import {type(model).__name__}: {str(exc).splitlines()[0][:200]}"
     splits, categorical = _splits(trees)
@@ -122,7 +192,9 @@ def _treelite(
         "float32": any(part in module for part in _FLOAT32_MODELS),
         "nulls": True,
         "post": "softmax" if trees.get_header_accessor().get_field("postprocessor") == "softmax" else "own",
-        "categories": {str(place): codes for place, codes in known.items()},
+        # To LightGBM a code that it has not seen is just in no list, and to treelite too.
+        "categories": {} if library else {str(place): codes for place, codes in known.items()},
+        "infinite": bool(library),
     }
     runtime = TreeliteRuntime(trees, meta)
     rows = extreme_rows(heldout, splits, categorical, float32=bool(meta["float32"]), nulls=True, seed=seed)
@@ -152,6 +224,14 @@ def _quietly(runtime: Runtime, rows: pl.DataFrame) -> Floats:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         return runtime.predict(rows)
+
+
+def _imported(model: Any, library: str | None) -> Any:
+    import treelite
+
+    if library is None:
+        return treelite.sklearn.import_model(model)
+    return treelite.frontend.from_lightgbm(model if type(model).__name__ == "Booster" else model.booster_)
 
 
 def _splits(trees: Any) -> tuple[dict[int, NDArray[Any]], set[int]]:

@@ -1,6 +1,7 @@
 """What answers for a model: its trees through treelite, or the Python object. The faster one only by proof."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,8 +12,9 @@ from numpy.typing import NDArray
 from fairway.contract.settings import Task
 from fairway.data.frames import as_asked
 from fairway.errors import ModelCodeError
-from fairway.runtime import objects
+from fairway.runtime import boosters, objects
 from fairway.runtime.code import MODEL, Code
+from fairway.runtime.formats import refuse_pickles
 
 Floats = NDArray[np.float64]
 
@@ -33,9 +35,9 @@ class Runtime(Protocol):
 class TreeliteRuntime:
     """Tree ensembles in double precision, one thread; needs neither scikit-learn nor the project's classes.
 
-    It refuses what the Python object refuses: infinities, nulls where `nulls` is false, and values beyond float32 where
-    the model compares in that (`float32`). `categories`: by column number, the codes seen in training; another code is
-    missing to scikit-learn, but would be just "not in the list" to treelite.
+    It refuses what the Python object refuses: infinities (unless `infinite`), nulls where `nulls` is false, and values
+    beyond float32 where the model compares in that (`float32`). `categories`: by column number, the codes seen in
+    training; another code is missing to scikit-learn, but would be just "not in the list" to treelite.
     """
 
     kind = "treelite"
@@ -66,7 +68,7 @@ class TreeliteRuntime:
         matrix = as_matrix(X)
         limit = FLOAT32_MAX if self._meta["float32"] else np.inf
         bad = np.abs(matrix) >= limit if limit == np.inf else np.abs(matrix) > limit
-        if bad.any():
+        if bad.any() and not self._meta.get("infinite"):
             row, place = (int(i) for i in np.argwhere(bad)[0])
             raise ModelCodeError(f"row {row}: feature {X.columns[place]} is {matrix[row, place]}, beyond the model")
         if not self._meta["nulls"] and np.isnan(matrix).any():
@@ -103,11 +105,18 @@ class ObjectRuntime:
         if self._code.has("predict"):
             function = self._code.function("predict")
             raw, who = function(self.model, as_asked(X, function, 1)), f"{MODEL}, predict()"
+        elif (own := boosters.answers(self.model, self._task)) is not None:
+            raw, who = own(as_matrix(X) if _all_numbers(X) else self._code.for_model(X)), "the model's predict()"
         elif self._task == "regression":
             raw, who = self._method("predict")(self._code.for_model(X)), "the model's predict()"
         else:
             raw, who = self._method("predict_proba")(self._code.for_model(X)), "the model's predict_proba()"
         return checked(raw, X.height, self._task, self._classes, who)
+
+    @property
+    def asks_polars(self) -> bool:
+        """Whether the model itself is given Polars frames: no predict() stands between, and train() takes no pandas."""
+        return not self._code.has("predict") and isinstance(self._code.for_model(pl.DataFrame()), pl.DataFrame)
 
     def _method(self, name: str) -> Any:
         method = getattr(self.model, name, None)
@@ -119,10 +128,30 @@ class ObjectRuntime:
         return method
 
 
+class BoosterRuntime:
+    """A model of LightGBM, XGBoost or CatBoost, from its library's own file, on one thread.
+
+    feed: "matrix" hands it bare numbers, "frame" the frame that train() got. The project's predict() goes before both.
+    """
+
+    def __init__(self, kind: str, model: Any, code: Code, *, task: Task, classes: int, feed: str) -> None:
+        self.kind, self._feed, self._task, self._classes = kind, feed, task, classes
+        self.object = ObjectRuntime(model, code, task=task, classes=classes)
+        self._ask = boosters.by_matrix(model, task)
+
+    def predict(self, X: pl.DataFrame) -> Floats:
+        if self._feed == "frame":
+            boosters.refuse_unread(self.kind if self.object.asks_polars else "", X)
+            return self.object.predict(X)
+        return checked(self._ask(as_matrix(X)), X.height, self._task, self._classes, "the model's predict()")
+
+
 def checked(raw: Any, n: int, task: Task, classes: int, who: str) -> Floats:
     """Outputs in their one shape. Raises: ModelCodeError for a wrong shape or type, a value that is not finite, or a
     probability outside 0..1 (to 1e-9; rounding errors beyond the ends are cut off)."""
-    if isinstance(raw, pl.DataFrame | pl.Series) or hasattr(raw, "to_numpy"):
+    if hasattr(raw, "detach"):  # a tensor of PyTorch may still want gradients, or lie elsewhere
+        raw = raw.detach().cpu().numpy()
+    elif isinstance(raw, pl.DataFrame | pl.Series) or hasattr(raw, "to_numpy"):
         raw = raw.to_numpy()
     try:
         out: Floats = np.array(raw, dtype=np.float64)
@@ -157,18 +186,33 @@ def as_matrix(X: pl.DataFrame) -> Floats:
     return matrix
 
 
+def _all_numbers(X: pl.DataFrame) -> bool:
+    return all(is_number(dtype) for dtype in X.dtypes)
+
+
 def is_number(dtype: Any) -> bool:
     return bool(dtype.is_numeric() or dtype == pl.Boolean)
 
 
-def load_runtime(kind: str, folder: Path, code: Code, *, task: Task, classes: int, types: list[str]) -> Runtime:
-    """The runtime that a manifest names, from the package's model/ folder. No fall-back from one to another."""
+def load_runtime(manifest: Mapping[str, Any], folder: Path, code: Code, *, task: Task, classes: int) -> Runtime:
+    """The runtime that a manifest's `runtime` names, from the package's model/ folder. No fall-back to another.
+
+    The one place where a stored model becomes an object. Raises: TamperFound for a file of a format that could run
+    code, or a type that the manifest does not allow.
+    """
+    kind, types = manifest["kind"], list(manifest.get("types", ()))
+    refuse_pickles(folder)
     if kind == "treelite":
         return TreeliteRuntime.load(folder)
+    if kind in boosters.FILES:
+        found = boosters.load(folder, kind, types, classes=classes)
+        return BoosterRuntime(kind, found, code, task=task, classes=classes, feed=manifest["feed"])
     if kind == "python":
         model = objects.load(folder / OBJECT, types)
     elif kind == "project":
         model = code.function("load")(folder)
     else:
-        raise ModelCodeError(f"unknown runtime {kind!r}; this fairway has treelite, python and project")
+        raise ModelCodeError(
+            f"unknown runtime {kind!r}; this fairway has treelite, {', '.join(boosters.FILES)}, python and project"
+        )
     return ObjectRuntime(model, code, task=task, classes=classes)

@@ -10,7 +10,10 @@ from fairway import clock
 from fairway.contract.columns import Column, Contract
 from fairway.errors import ModelCodeError
 
-_PLAIN: dict[str, Any] = {"int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean, "string": pl.String}
+_PLAIN: dict[str, Any] = {
+    "int": pl.Int64, "float": pl.Float64, "bool": pl.Boolean, "string": pl.String, "text": pl.String,
+    "image": pl.Binary,
+}  # fmt: skip
 
 
 def input_columns(contract: Contract) -> tuple[Column, ...]:
@@ -24,6 +27,8 @@ def dtype_of(column: Column) -> Any:
         return pl.Enum(column.values)
     if column.type == "datetime":
         return pl.Datetime("us", "UTC")
+    if column.type == "vector":
+        return pl.Array(pl.Float64, column.length or 1)
     return pl.Date if column.type == "date" else _PLAIN[column.type]
 
 
@@ -46,7 +51,7 @@ def typed_frame(columns: Sequence[Column], values: Mapping[str, Sequence[Any]]) 
         elif column.type == "category":
             series = pl.Series(column.name, given, dtype=pl.String).cast(pl.Enum(column.values), strict=False)
         else:
-            series = pl.Series(column.name, given, dtype=_PLAIN[column.type])
+            series = pl.Series(column.name, given, dtype=dtype_of(column))
         made.append(series)
     return pl.DataFrame(made)
 
@@ -64,7 +69,7 @@ def wire_values(frame: pl.DataFrame) -> dict[str, list[Any]]:
 
 
 def wire_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows as the JSON of a request carries them: categories as text, times as ISO text in UTC."""
+    """Rows as the JSON of a request carries them: categories as text, times as ISO text in UTC, images in base64."""
     made = []
     for column in frame.get_columns():
         if isinstance(column.dtype, pl.Datetime):
@@ -73,6 +78,8 @@ def wire_rows(frame: pl.DataFrame) -> list[dict[str, Any]]:
             column = column.dt.to_string("%Y-%m-%d")
         elif isinstance(column.dtype, pl.Enum | pl.Categorical):
             column = column.cast(pl.String)
+        elif column.dtype == pl.Binary:
+            column = column.bin.encode("base64")
         made.append(column)
     return pl.DataFrame(made).to_dicts()
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+from collections import deque
 from collections.abc import Mapping, Sequence
 from urllib.parse import urlsplit
 
@@ -12,6 +13,7 @@ from fairway.errors import RequestError
 
 HOSTS = frozenset(("127.0.0.1", "localhost", "[::1]"))
 PUBLIC = frozenset(("/healthz", "/readyz"))
+_FAILURES, _FAILURE_S = 20, 60.0  # wrong tokens before 429, and how long each counts
 _FULL = frozenset(("admin", "scientist"))
 
 
@@ -28,9 +30,17 @@ class Access:
 
     def __init__(self, tokens: Sequence[Token] = ()) -> None:
         self.tokens = tuple(tokens)
+        self.used: dict[str, int] = {}  # digest: microseconds of its last use; the supervisor takes them
+        self._failures: deque[float] = deque()
+
+    def take_used(self) -> dict[str, int]:
+        """Last uses of tokens since the last call."""
+        used, self.used = self.used, {}
+        return used
 
     def check(self, method: str, path: str, headers: Mapping[str, str], *, role: str | None) -> None:
-        """Raises: RequestError 400 bad_host, 403 bad_origin or not_allowed, 401 unauthorized, 415 content_type."""
+        """Raises: RequestError 400 bad_host, 403 bad_origin or not_allowed, 401 unauthorized, 415 content_type, 429
+        too_many_failures: after many wrong tokens within a minute; right ones are never slowed."""
         host = headers.get("host", "")
         if _name(host) not in HOSTS:
             raise RequestError(f"host {host[:100]!r} is not served here; use 127.0.0.1", code="bad_host", status=400)
@@ -53,7 +63,10 @@ class Access:
         for known in self.tokens:  # all of them: how long it takes says nothing of which was near
             if hmac.compare_digest(known.digest, digest):
                 found = known
-        if found is None or (found.expires_us is not None and found.expires_us <= clock.to_us(clock.now())):
+        now_us = clock.to_us(clock.now())
+        if found is None or (found.expires_us is not None and found.expires_us <= now_us):
+            if digest:  # somebody who names no token guesses none
+                self._failed()
             raise RequestError(
                 "a token is needed: Authorization: Bearer fw_… (the workspace's own is in .fairway/token)",
                 code="unauthorized",
@@ -61,6 +74,15 @@ class Access:
             )
         if role not in found.roles and not _FULL.intersection(found.roles) and role != "any":
             raise RequestError(f"this token may not {role}", code="not_allowed", status=403)
+        self.used[found.digest] = now_us
+
+    def _failed(self) -> None:
+        now_s = clock.elapsed()
+        self._failures.append(now_s)
+        while self._failures[0] < now_s - _FAILURE_S or len(self._failures) > _FAILURES + 1:
+            self._failures.popleft()
+        if len(self._failures) > _FAILURES:
+            raise RequestError("too many wrong tokens; wait a minute", code="too_many_failures", status=429)
 
 
 def _check_origin(headers: Mapping[str, str]) -> None:

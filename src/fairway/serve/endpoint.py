@@ -49,11 +49,13 @@ class Desired(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class View:
-    """What a version looks up before it predicts."""
+    """What a version looks up before it predicts. latest: only the last event within its window counts."""
 
+    name: str
     source: str
     entity: str
     window_us: int
+    latest: bool
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class SourceTable:
     """How events of a source table are read: columns, and which of them are the key and the time.
 
     skew_us: how far back a caller's word counts for when an event was known; 0: it is known when it is received.
+    known_at: the column that says when an event became known, where it is not its own time.
     """
 
     columns: tuple[Column, ...]
@@ -92,10 +95,17 @@ class SourceTable:
     at: str
     note: segment.Columns
     skew_us: int
+    known_at: str | None = None
 
-    def known_us(self, at_us: int, now_us: int) -> int:
-        """An event within the allowed skew was known when it happened, as in its history file; else it is now."""
-        return at_us if now_us - self.skew_us <= at_us <= now_us else now_us
+    def known_us(self, at_us: int, now_us: int, said_us: int | None = None) -> int:
+        """An event within the allowed skew was known when it happened, as in its history file; else it is now.
+
+        said_us: of the known_at column, which counts in place of the event's time, and may be a time to come.
+        """
+        if said_us is not None and said_us > now_us:
+            return said_us
+        known_us = at_us if said_us is None else max(said_us, at_us)
+        return known_us if now_us - self.skew_us <= known_us <= now_us else now_us
 
 
 @dataclass(frozen=True)
@@ -141,7 +151,10 @@ def load(desired: Desired, predictor: Callable[[VersionSpec], Predictor]) -> End
             artifact=spec.artifact,
             predictor=predictor(spec),
             columns=tuple(c.name for c in contract.request_columns if c.role != "at"),
-            views=tuple(View(v["source"], v["entity"], int(v["window_us"])) for v in manifest["views"]),
+            views=tuple(
+                View(v["name"], v["source"], v["entity"], int(v["window_us"]), bool(v.get("latest")))
+                for v in manifest["views"]
+            ),
             classes=tuple(_class_value(name, target) for name in names),
             class_names=names,
             positive=positive,
@@ -155,7 +168,9 @@ def load(desired: Desired, predictor: Callable[[VersionSpec], Predictor]) -> End
         settings,
         contract,
         compile_request(contract, settings),
-        segment.Columns(contract.version, "", segment.column_notes(columns)),
+        segment.Columns(
+            contract.version, "", segment.column_notes(columns) + segment.lookup_notes(contract.columns)
+        ),
         versions,
         source_tables(contract, settings),
     )
@@ -183,6 +198,7 @@ def source_tables(contract: Contract, settings: Settings) -> dict[str, SourceTab
             settings.sources[name].at,
             segment.Columns(contract.version, name, segment.column_notes(columns)),
             skew // timedelta(microseconds=1),
+            settings.sources[name].known_at,
         )
         for name, columns in contract.sources
         if name in settings.sources

@@ -12,16 +12,17 @@ import msgspec
 from fairway import clock, fingerprint
 from fairway.contract.request import decode_feedback, decode_source
 from fairway.data import segment
-from fairway.data.segment import EventRow, Events, LabelRow, Labels
+from fairway.data.segment import EventRow, Events, LabelRow, Labels, kept_event, kept_key
 from fairway.errors import FairwayError, RequestError
 from fairway.serve import endpoint as endpoints
 from fairway.serve import metrics, rows
 from fairway.serve.access import PUBLIC, Access, Token
 from fairway.serve.answers import BAD_ID, JSON, Answer, as_json, event_id, failure, is_request_id
 from fairway.serve.endpoint import STAGING, Desired, Endpoint, SourceTable, VersionSpec
-from fairway.serve.online import OnlineStore
+from fairway.serve.lookups import Looked, Lookups
+from fairway.serve.online import open_online
 from fairway.serve.openapi import DOCUMENT
-from fairway.serve.predictor import Predictor
+from fairway.serve.predictor import Predictor, RowEvents
 from fairway.serve.replies import Replies
 from fairway.serve.spool import Spool
 
@@ -40,8 +41,8 @@ _NO_COLUMNS = segment.Columns("", "", [])
 class Gateway:
     """One gateway. All methods belong to one event loop.
 
-    predictor: makes the connection to a version (a model process, or a model in this process). access: None lets
-    everyone in, for use without HTTP.
+    online: the online state's file or URL. predictor: makes the connection to a version (a model process, or a model in
+    this process). access: None lets everyone in, for use without HTTP.
     """
 
     def __init__(
@@ -50,14 +51,15 @@ class Gateway:
         workspace: str,
         name: str,
         spool: Path,
-        online: Path,
+        online: str | Path,
         predictor: Callable[[VersionSpec], Predictor],
         access: Access | None,
     ) -> None:
         self.workspace, self.name, self.access = workspace, name, access
         self.spool = Spool(spool, name)
-        self.online = OnlineStore(online)
+        self.lookups = Lookups(lambda: open_online(online, workspace=workspace), patient=clock.is_virtual())
         self.metrics = metrics.Metrics()
+        self.stale = False  # the supervisor can't reach the store: what is active may be out of date
         self.peers: Callable[[], Awaitable[list[tuple[str, dict[str, Any]]]]] | None = None
         self._predictor = predictor
         self._predictors: dict[str, Predictor] = {}  # by artifact: one connection, however many endpoints and epochs
@@ -107,6 +109,7 @@ class Gateway:
             if self._predictors.setdefault(artifact, new) is not new:
                 await new.close()
                 loaded = endpoints.load(desired, lambda spec: self._predictors[spec.artifact])
+        await self.lookups.watch(loaded)
         self._prepared[desired.endpoint] = loaded
 
     def activate(self, name: str, epoch: int) -> None:
@@ -174,7 +177,7 @@ class Gateway:
         await self.spool.close()
         for predictor in self._predictors.values():
             await predictor.close()
-        self.online.close()
+        self.lookups.close()
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
@@ -235,10 +238,13 @@ class Gateway:
 
     async def _ready(self, request_id: str, body: bytes) -> Answer:
         loading = self.loading
-        return as_json(503, {"ready": False, "loading": loading}) if loading else as_json(200, {"ready": True})
+        if loading:
+            return as_json(503, {"ready": False, "loading": loading})
+        return as_json(200, {"ready": True, "stale": True} if self.stale else {"ready": True})
 
     async def _metrics(self, request_id: str, body: bytes) -> Answer:
         self.metrics.set("fairway_in_flight_requests", self._in_flight)
+        self.metrics.set("fairway_stale", float(self.stale))
         own = [(self.name, self.metrics.snapshot())]
         others = await self.peers() if self.peers is not None else []
         text = metrics.render(sorted(own + others, key=lambda pair: pair[0]))
@@ -307,12 +313,12 @@ class Gateway:
         status, answer = 500, b""
         try:
             assigned = rows.assign_rows(endpoint, decoded, request_id, workspace=self.workspace, now_us=received_us)
-            events = given or rows.look_up(endpoint, self.online, decoded.columns, assigned.at_us)
-            answers, looked_up = await self._scorer.score(endpoint, decoded.columns, assigned, events)
+            looked = await self._look_up(endpoint, decoded.columns, assigned.at_us, given)
+            answers, looked_up = await self._scorer.score(endpoint, decoded.columns, assigned, looked.events)
             if not endpoint.desired.staging:
                 assert endpoint.note is not None
                 written = rows.record(
-                    endpoint, decoded, assigned, answers, looked_up,
+                    endpoint, decoded, assigned, answers, looked_up, looked.failed,
                     gateway=self.name, request_id=request_id, body=digest, received_us=received_us,
                 )  # fmt: skip
                 await self.spool.commit(written, endpoint.note)
@@ -327,6 +333,20 @@ class Gateway:
         finally:
             self._replies.end(endpoint.name, request_id, status, answer)
         return status, JSON if status == 200 else JSON | {"retry-after": "1"}, answer
+
+    async def _look_up(
+        self, endpoint: Endpoint, columns: dict[str, list[Any]], at_us: list[int], given: RowEvents
+    ) -> Looked:
+        if given is not None:
+            return Looked(given, [[] for _ in at_us])
+        try:
+            looked = await self.lookups.find(endpoint, columns, at_us)
+        except RequestError:
+            self.metrics.add("fairway_lookups_failed_total", len(at_us), endpoint=endpoint.name, outcome="refused")
+            raise
+        if failed := sum(1 for views in looked.failed if views):
+            self.metrics.add("fairway_lookups_failed_total", failed, endpoint=endpoint.name, outcome="null")
+        return looked
 
     def _count(self, endpoint: Endpoint, answers: Sequence[segment.VersionAnswers]) -> None:
         counts: dict[tuple[int, bool, str], int] = {}
@@ -391,22 +411,28 @@ class Gateway:
                 if value is None:
                     field = f"rows[{place}].{name}"
                     raise RequestError(f"{field} must not be null", code="missing_field", status=422, field=field)
-            events.append(EventRow(str(key), at, row, table.known_us(at, now_us)))
+            if key == "":
+                field = f"rows[{place}].{table.key}"
+                raise RequestError(f"{field} must not be empty", code="missing_field", status=422, field=field)
+            said = row.get(table.known_at) if table.known_at is not None else None
+            key = kept_key(key, table.key, table.note.columns)
+            events.append(EventRow(key, at, row, table.known_us(at, now_us, said)))
         # The log first: an event that is looked up and then lost could never be repeated in training.
         await self.spool.commit(Events(source, table.note.contract, now_us, events), table.note)
-        self.online.put(source, events)
-        self._prune(source, len(events), now_us)
+        kept = [
+            kept_event(event, table.note.columns, plain=self.lookups.columns_of(source)) for event in events
+        ]
+        await self.lookups.put(source, kept)
+        await self._prune(len(events), now_us)
         self.metrics.add("fairway_source_events_total", len(events))
         return as_json(202, {"accepted": len(events)})
 
-    def _prune(self, source: str, n: int, now_us: int) -> None:
-        """Now and then forget events that no window of a live version reaches any more, with a day to spare."""
+    async def _prune(self, n: int, now_us: int) -> None:
+        """Now and then forget events that no view of a live version reaches any more, with a day to spare."""
         self._until_prune -= n
         if self._until_prune <= 0:
             self._until_prune = PRUNE_EVERY
-            views = [w for e in self._active.values() for v in e.versions.values() for w in v.views]
-            longest_us = max((view.window_us for view in views if view.source == source), default=0)
-            self.online.prune(source, before_us=now_us - longest_us - DAY_US)
+            await self.lookups.prune(self._active.values(), horizon_us=now_us - DAY_US)
 
     async def _told(self) -> None:
         """A gateway that has just started does not know the tokens yet. Raises: RequestError 503 loading."""

@@ -12,9 +12,11 @@ _HELP = {
     "fairway_predictions_total": ("counter", "Answers by endpoint, version, role and status."),
     "fairway_feedback_total": ("counter", "Feedback rows accepted."),
     "fairway_source_events_total": ("counter", "Events of source tables accepted."),
+    "fairway_lookups_failed_total": ("counter", "Rows whose views could not be looked up: null, or refused."),
     "fairway_request_seconds": ("histogram", "Time to answer a prediction request, seconds."),
     "fairway_in_flight_requests": ("gauge", "Requests being answered."),
     "fairway_endpoint_epoch": ("gauge", "Active epoch of an endpoint."),
+    "fairway_stale": ("gauge", "1 while the store can't be reached: what was active goes on being served."),
 }
 
 Labels = tuple[tuple[str, str], ...]

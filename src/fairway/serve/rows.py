@@ -12,7 +12,7 @@ from fairway.contract.request import Decoded
 from fairway.data.segment import Predictions, VersionAnswers
 from fairway.errors import RequestError
 from fairway.serve.endpoint import Endpoint, LoadedVersion
-from fairway.serve.online import OnlineStore
+from fairway.serve.lookups import FAILED, as_columns
 from fairway.serve.predictor import PredictFailed, PredictTimeout, RowEvents
 from fairway.stats.assignment import assign
 
@@ -66,37 +66,6 @@ def assign_rows(endpoint: Endpoint, decoded: Decoded, request_id: str, *, worksp
         propensities = [shares[str(arm)] for arm in arms]
     ids = [fingerprint.prediction_id(workspace, endpoint.name, request_id, row) for row in range(decoded.n)]
     return Assigned(ids, at_us, entities, units, arms, propensities)
-
-
-def look_up(endpoint: Endpoint, online: OnlineStore, columns: dict[str, list[Any]], at_us: Sequence[int]) -> RowEvents:
-    """Events for every row, for the views of all versions: per source the widest window of each entity column."""
-    wanted: dict[tuple[str, str], int] = {}
-    for version in endpoint.versions.values():
-        for view in version.views:
-            key = (view.source, view.entity)
-            wanted[key] = max(wanted.get(key, 0), view.window_us)
-    if not wanted:
-        return None
-    found: dict[tuple[str, str, Any, int], list[dict[str, Any]]] = {}
-    rows: list[dict[str, dict[str, list[Any]]] | None] = []
-    for row, at in enumerate(at_us):
-        per_source: dict[str, list[dict[str, Any]]] = {}
-        for (source, entity), window_us in wanted.items():
-            value = columns[entity][row] if entity in columns else None
-            if value is None:
-                continue
-            question = (source, entity, value, at)
-            if question not in found:
-                found[question] = online.window(source, entity, value, at_us=at, window_us=window_us)
-            known = per_source.setdefault(source, [])
-            known.extend(event for event in found[question] if event not in known)
-        rows.append({source: as_columns(events) for source, events in per_source.items() if events} or None)
-    return rows
-
-
-def as_columns(events: Sequence[dict[str, Any]]) -> dict[str, list[Any]]:
-    names = list(dict.fromkeys(name for event in events for name in event))
-    return {name: [event.get(name) for event in events] for name in names}
 
 
 class Scorer:
@@ -175,12 +144,14 @@ def record(
     assigned: Assigned,
     answers: list[VersionAnswers],
     looked_up: list[dict[str, Any] | None],
+    failed: list[list[str]],
     *,
     gateway: str,
     request_id: str,
     body: str,
     received_us: int,
 ) -> Predictions:
+    """The request as the log keeps it. failed: views whose look-up failed, by row."""
     desired, note = endpoint.desired, endpoint.note
     assert note is not None
     return Predictions(
@@ -199,7 +170,7 @@ def record(
         units=assigned.units,
         arms=assigned.arms,
         propensities=assigned.propensities,
-        flags=decoded.flags,
+        flags=[f + [f"{FAILED}:{view}" for view in views] for f, views in zip(decoded.flags, failed, strict=True)],
         columns={
             column.name: decoded.columns[column.name] for column in note.columns if column.name in decoded.columns
         },

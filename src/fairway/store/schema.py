@@ -1,22 +1,30 @@
-"""The tables. The workspace is the first column of every primary key; times are microseconds UTC (`Timestamp`)."""
+"""The tables. The workspace is the first column of every primary key; times are microseconds UTC (`Timestamp`).
 
+The types make one schema mean the same on every engine: texts sort by their bytes, whole numbers have 64 bits, and a
+text may hold what it likes. A change here is a migration too (store/migrations), and a test compares them.
+"""
+
+import json
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import JSON as _Json
 from sqlalchemy import (
-    JSON,
     BigInteger,
     Boolean,
     Column,
     Dialect,
     Float,
     Index,
-    Integer,
     MetaData,
-    String,
     Table,
+    Text,
     TypeDecorator,
 )
+from sqlalchemy import Integer as _Integer
+from sqlalchemy import String as _String
+from sqlalchemy.sql.elements import Null
+from sqlalchemy.types import TypeEngine
 
 from fairway import clock
 
@@ -35,6 +43,70 @@ class Timestamp(TypeDecorator[datetime]):
     def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
         return None if value is None else clock.from_us(value)
 
+
+_MARK, _NUL, _ITSELF = "\U0010fffe", "\U0010fffe0", "\U0010fffe1"  # a code point that no text exchanges
+
+
+class String(TypeDecorator[str]):
+    """Any text, ordered by code points on every engine: what a rule decides must not depend on a server's locale.
+
+    Postgres stores no NUL, which a caller may send within an entity or a label: it is written as a mark there.
+    """
+
+    impl = _String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        collation = "C" if dialect.name == "postgresql" else None
+        return dialect.type_descriptor(_String(collation=collation))
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return _without_nul if dialect.name == "postgresql" else None
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        return _with_nul if dialect.name == "postgresql" else None
+
+
+def _without_nul(value: Any) -> Any:
+    if value is None or ("\0" not in value and _MARK not in value):
+        return value
+    return value.replace(_MARK, _ITSELF).replace("\0", _NUL)
+
+
+def _with_nul(value: Any) -> Any:
+    if value is None or _MARK not in value:
+        return value
+    return value.replace(_NUL, "\0").replace(_ITSELF, _MARK)
+
+
+class JSON(TypeDecorator[Any]):
+    """Any value of JSON, the keys in their order, and NaN: a metric that is no number is kept as one on every engine.
+
+    Text on Postgres: its `json` refuses NaN, its `jsonb` NUL as well, and forgets the order of keys. `::json` reads it.
+    """
+
+    impl = _Json
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        return dialect.type_descriptor(Text() if dialect.name == "postgresql" else _Json())
+
+    def bind_processor(self, dialect: Dialect) -> Any:
+        return _dumps if dialect.name == "postgresql" else super().bind_processor(dialect)
+
+    def result_processor(self, dialect: Dialect, coltype: object) -> Any:
+        return _loads if dialect.name == "postgresql" else super().result_processor(dialect, coltype)
+
+
+def _dumps(value: Any) -> str | None:
+    return None if isinstance(value, Null) else json.dumps(value)  # `sqlalchemy.null()` is SQL's, None is JSON's
+
+
+def _loads(value: str | None) -> Any:
+    return None if value is None else json.loads(value)
+
+
+Integer = _Integer().with_variant(BigInteger(), "postgresql")  # SQLite's INTEGER has 64 bits by itself
 
 metadata = MetaData()
 

@@ -105,7 +105,7 @@ def _scratch(project: Project, start: datetime, retrain: str) -> Iterator[tuple[
     folder = project.workspace.dir("backtests") / name
     shutil.rmtree(folder, ignore_errors=True)
     copy_project(project, folder, retrain=retrain)
-    workspace = Workspace.create(folder)
+    workspace = Workspace.create(folder, embedded=True)
     virtual = clock.VirtualClock(workspace.folder / "clock", start)
     before = os.environ.get(clock.VARIABLE)
     os.environ[clock.VARIABLE] = str(virtual.path)

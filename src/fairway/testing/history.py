@@ -35,14 +35,14 @@ def history_of(project: Project, *, start: datetime, end: datetime) -> History:
         at=settings.at,
         target=settings.target,
         label_at="_label_at",
-        sources=tuple(_events(project, name, start, end) for name, s in settings.sources.items() if s.path),
+        sources=tuple(_events(project, name, start, end) for name, s in settings.sources.items() if s.path or s.sql),
     )
 
 
 def _events(project: Project, name: str, start: datetime, end: datetime) -> SourceHistory:
     """Events in [start - one day, end): views of the first rows look back that far."""
     settings = project.settings.sources[name]
-    raw = read_table(str(settings.path), project.root)
+    raw = read_table(settings, project.root)
     columns = dict(project.contract.sources)[name]
     typed = apply(raw.frame, columns, file=raw.name, locate=raw.locate).frame.select(c.name for c in columns)
     at = pl.col(settings.at)

@@ -51,8 +51,11 @@ class Child:
     everything it started is killed.
     """
 
-    def __init__(self, *, cwd: Path, log: Path, limits: Limits, warm: tuple[str, ...] = ()) -> None:
-        """log: where its output goes, at most 64 MiB. warm: modules to import before the work arrives."""
+    def __init__(
+        self, *, cwd: Path, log: Path, limits: Limits, warm: tuple[str, ...] = (), python: Path | None = None
+    ) -> None:
+        """log: where its output goes, at most 64 MiB. warm: modules to import before the work arrives. python: of
+        another environment that has fairway; by default this one."""
         self._limits, self._log = limits, log
         self._folder = Path(tempfile.mkdtemp(prefix="fairway-child-"))
         self._mark = uuid.uuid4().hex
@@ -71,7 +74,7 @@ class Child:
             _MARK: self._mark,
         }
         # -P: without it the current folder would come first, and a project's `types.py` would end Python's own start.
-        command = [sys.executable, "-P", "-m", "fairway.training.child_main", str(self._folder), *warm]
+        command = [str(python or sys.executable), "-P", "-m", "fairway.training.child_main", str(self._folder), *warm]
         log.parent.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             command, cwd=cwd, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
@@ -106,7 +109,7 @@ class Child:
             if clock.elapsed() > deadline:
                 stopped = f"the project's code was stopped after {_seconds(self._limits.time_s)}, the time limit"
                 break
-            used = self._resident_mb()
+            used = resident_mb(self._process.pid)
             if used > self._limits.memory_mb:
                 stopped = (
                     f"the project's code ran out of memory: {used:,} MB where {self._limits.memory_mb:,} MB are allowed"
@@ -148,14 +151,6 @@ class Child:
         except FileNotFoundError:
             return None
         return found
-
-    def _resident_mb(self) -> int:
-        pages = sum(_resident_pages(pid) for pid in self._members())
-        return pages * os.sysconf("SC_PAGE_SIZE") // (1024 * 1024)
-
-    def _members(self) -> Iterator[int]:
-        yield self._process.pid
-        yield from _children(self._process.pid)
 
     def _strays(self) -> list[int]:
         wanted = f"{_MARK}={self._mark}".encode()
@@ -229,12 +224,19 @@ def _resident_pages(pid: int) -> int:
         return 0  # it ended, or this system has no /proc: then only the address space is limited
 
 
-def _children(pid: int) -> Iterator[int]:
+def resident_mb(pid: int) -> int:
+    """Resident memory of a process and all its descendants; 0 on a system without /proc."""
+    pages = sum(_resident_pages(member) for member in (pid, *descendants(pid)))
+    return pages * os.sysconf("SC_PAGE_SIZE") // (1024 * 1024)
+
+
+def descendants(pid: int) -> Iterator[int]:
+    """The processes that it started, and those that they started, as long as their parents live."""
     for task in Path(f"/proc/{pid}/task").glob("*/children"):
         with contextlib.suppress(OSError, ValueError):
             for child in map(int, task.read_text().split()):
                 yield child
-                yield from _children(child)
+                yield from descendants(child)
 
 
 def _seconds(length: float) -> str:

@@ -54,6 +54,9 @@ def _design(train: pl.DataFrame, test: pl.DataFrame) -> tuple[Floats, Floats]:
             pair = train[name].to_physical().cast(pl.Float64), test[name].to_physical().cast(pl.Float64)
         elif dtype.is_numeric() or dtype == pl.Boolean:
             pair = train[name].cast(pl.Float64), test[name].cast(pl.Float64)
+        elif isinstance(dtype, pl.Array):
+            _add_matrix(first, second, train[name].to_numpy(), test[name].to_numpy())
+            continue
         elif isinstance(dtype, pl.Enum | pl.Categorical):
             common = train[name].cast(pl.String).drop_nulls().value_counts(sort=True).head(LEVELS)[name].to_list()
             for value in sorted(common):
@@ -69,6 +72,17 @@ def _design(train: pl.DataFrame, test: pl.DataFrame) -> tuple[Floats, Floats]:
             scaled = ((column - mean) / sd).fill_nan(None).fill_null(0.0).to_numpy()
             place.append(np.clip(scaled, -10.0, 10.0))
     return np.column_stack(first), np.column_stack(second)
+
+
+def _add_matrix(first: list[Floats], second: list[Floats], train: Floats, test: Floats) -> None:
+    """A vector's numbers as columns, as many as there is room for."""
+    for place in range(min(train.shape[1], MOST_COLUMNS - len(first))):
+        known = train[:, place][~np.isnan(train[:, place])]
+        mean, sd = (float(known.mean()), float(known.std())) if len(known) else (0.0, 0.0)
+        if not sd or not np.isfinite(sd):
+            continue
+        for columns, values in ((first, train[:, place]), (second, test[:, place])):
+            columns.append(np.clip(np.nan_to_num((values - mean) / sd), -10.0, 10.0))
 
 
 def _number(value: object) -> float:

@@ -7,7 +7,7 @@ import inspect
 import json
 import random
 import resource
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from fairway.runtime import loader
 from fairway.runtime.code import MODEL, Code, import_code
 from fairway.runtime.package import HELDOUT_ROWS
 from fairway.runtime.proof import choose
-from fairway.runtime.runtimes import ObjectRuntime, Runtime
+from fairway.runtime.runtimes import ObjectRuntime, Runtime, is_number
 from fairway.runtime.wire import wire_rows
 from fairway.training import simple
 
@@ -62,7 +62,8 @@ def features_and_train(payload: dict[str, Any]) -> dict[str, Any]:
     else:
         looked, X = pl.read_ipc(folder / "looked.arrow"), pl.read_ipc(folder / "X.arrow")
         schemas = payload["looked"]
-    _progress(folder, "features", clock.elapsed() - begun, columns=X.width)
+    odd = {name: str(dtype) for name, dtype in X.schema.items() if not is_number(dtype)}
+    _progress(folder, "features", clock.elapsed() - begun, columns=X.width, odd=odd)
 
     y, test = np.load(folder / "y.npy", allow_pickle=False), np.load(folder / "test.npy", allow_pickle=False)
     classes = len(payload["classes"])
@@ -97,7 +98,7 @@ def features_and_train(payload: dict[str, Any]) -> dict[str, Any]:
         "schemas": {name: dict(schema) for name, schema in schemas.items()},
         "views": [
             {"name": v.name, "source": v.source, "entity": v.entity,
-             "window_us": int(v.window.total_seconds() * 1_000_000)} for v in code.views
+             "window_us": v.window_us, "latest": v.latest} for v in code.views
         ],
         "runtime": choice.manifest,
         "ms_per_row": choice.ms_per_row,
@@ -167,17 +168,20 @@ def make_features(
 def fit(code: Code, X: pl.DataFrame, y: pl.Series, params: Mapping[str, Any]) -> Any:
     """The object that train() returns. Raises: ModelCodeError when it is None."""
     function = code.function("train")
-    given: Any = y
     parameters = list(inspect.signature(function).parameters.values())
     if len(parameters) != 3:
         raise ModelCodeError(f"{MODEL}, train() takes {len(parameters)} parameters; write train(X, y, params)")
-    X_given = code.for_model(X)
-    if not isinstance(X_given, pl.DataFrame):
-        given = y.to_pandas()
-    model = function(X_given, given, dict(params))
+    given, labels = as_given(code, X, y)
+    model = function(given, labels, dict(params))
     if model is None:
         raise ModelCodeError(f"{MODEL}, train() returned nothing; return the trained model")
     return model
+
+
+def as_given(code: Code, X: pl.DataFrame, y: pl.Series) -> tuple[Any, Any]:
+    """X and y as train() gets them: both of pandas when it is annotated so."""
+    given = code.for_model(X)
+    return given, (y if isinstance(given, pl.DataFrame) else y.to_pandas())
 
 
 def _series(y: Array, settings: Settings) -> pl.Series:
@@ -240,6 +244,24 @@ def _importance(
     except Exception as exc:  # shuffled rows may be impossible ones; the model is no worse for it
         return {}, f"the model fails on shuffled rows: {type(exc).__name__}: {exc}"[:300]
     return found, None
+
+
+def explained(error: ModelCodeError, folder: Path, packages: Sequence[str]) -> ModelCodeError:
+    """The error of a training, with the reason where LightGBM has ended the process: it says nothing itself."""
+    path = folder / PROGRESS
+    if "SIGABRT" not in str(error) or "lightgbm" not in {name.split(".")[0] for name in packages} or not path.is_file():
+        return error
+    told = [json.loads(line) for line in path.read_text().splitlines()]
+    odd: dict[str, str] = next((t["odd"] for t in told if t["step"] == "features"), {})
+    if not odd:
+        return error
+    name, dtype = next(iter(odd.items()))
+    more = f", and so are {len(odd) - 1} more" if len(odd) > 1 else ""
+    return ModelCodeError(
+        f"{error}: LightGBM aborts on Polars columns that are no numbers. {name} is {dtype[:60]}{more}; give it codes: "
+        f'pl.col("{name}").to_physical() of an Enum, or annotate train(X: pd.DataFrame, ...)',
+        trace=error.trace,
+    )
 
 
 def _progress(folder: Path, step: str, seconds: float, **facts: Any) -> None:

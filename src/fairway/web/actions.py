@@ -4,6 +4,7 @@ A change of traffic is one row in the store; it is done when every live gateway 
 wait for that.
 """
 
+import time
 from typing import Any
 
 from fairway import clock
@@ -11,6 +12,7 @@ from fairway.errors import NotAllowed, RolloutRefused, Unfinished, UsageError
 from fairway.fleet import reviews
 from fairway.registry import show as read
 from fairway.rollout import controller
+from fairway.store import jobs
 from fairway.store.gateways import live_gateways, wait_active
 from fairway.store.tokens import Identity
 from fairway.store.workspace import Workspace
@@ -72,6 +74,21 @@ def answer(workspace: Workspace, review: str, choice: str, *, by: Identity, why:
     if endpoint is not None:  # an answer may have moved traffic
         follow(workspace, found["model"], endpoint["epoch"])
     return read.review(workspace.store, review)
+
+
+def cancel(workspace: Workspace, job: str, *, by: Identity, why: str | None) -> Json:
+    """End a job, and wait until its process has gone. Raises: ThingNotFound, Refused, Unfinished."""
+    store, until_s = workspace.store, clock.elapsed() + WAIT_S
+    with store.write() as tx:
+        jobs.cancel(store, tx, job, actor=by.name, why=why or None)
+    while (found := read.job(store, job))["status"] == "running":
+        if clock.elapsed() > until_s:
+            raise Unfinished(
+                f"{job} was told to stop, but its worker has not ended it within {WAIT_S:g} s; when that worker is "
+                f"gone, the next one does: fairway show {job}"
+            )
+        time.sleep(0.1)
+    return found
 
 
 def _open(workspace: Workspace, rollout: str) -> str:

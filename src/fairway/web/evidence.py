@@ -98,6 +98,8 @@ def alarm_facts(alarm: Json) -> Facts:
         return [("window", _window(found)), *((str(q["rule"]), _quality(q)) for q in found["found"])]
     if alarm["kind"] == "performance" and "rule" in found:
         return _performance(found)
+    if alarm["kind"] == "equality" and "share" in found:
+        return _equality(found)
     if alarm["kind"] == "guardrail" and "why" in found:
         look = f", at look {found['look']}" if found.get("look") else ""
         return [("rollout", f"{found['rollout']}, in the guard time of @{found['version']}{look}"),
@@ -137,6 +139,16 @@ def _drift(found: Json, monitor: Json) -> Facts:
         facts.append(("also", ", ".join(other)))
     if found.get("importance") is not None:
         facts.append(("importance", f"{number(found['importance'], 2)} of 1 to the model"))
+    return facts
+
+
+def _equality(found: Json) -> Facts:
+    facts = [("window", _window(found))]
+    facts.append(("found", f"{found['equal']:,} of {found['n']:,} predictions are what training gives too"))
+    facts.append(("differ", ", ".join(f"{name} {n:,}" for name, n in sorted(found["columns"].items()))))
+    for row in found["first"]:
+        told = f"{row['column']} of {row['prediction']} at {local(row['at'])}, @{row['version']}"
+        facts.append(("", f"{told}: served {plain(row['served'])}, recomputed {plain(row['recomputed'])}"))
     return facts
 
 

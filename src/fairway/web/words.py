@@ -92,6 +92,8 @@ def plain(value: Any) -> str:
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.4g}"
+    if isinstance(value, bytes):
+        return f"{len(value):,} bytes"
     if isinstance(value, list):
         cut = value[:8]
         return ", ".join(plain(item) for item in cut) + (f" ... ({len(value):,})" if len(value) > 8 else "")
@@ -193,6 +195,13 @@ def judged(judgement: Mapping[str, Any]) -> str:
     if not said:
         return str(judgement.get("reason") or ("as before" if columns else "not judged"))
     return ", ".join(said[:4]) + (f" and {len(said) - 4} more" if len(said) > 4 else "")
+
+
+def equality(found: Mapping[str, Any] | None) -> str:
+    """How many of a window's recomputed predictions were equal; "-" where none was recomputed, or why not."""
+    if not found or not found["n"]:
+        return str((found or {}).get("reason") or "-")
+    return f"{found['equal']:,} of {found['n']:,} equal"
 
 
 # -- rollouts --------------------------------------------------------------------------------------------------------

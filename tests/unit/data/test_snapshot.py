@@ -121,7 +121,7 @@ def test_the_same_rows_written_otherwise_have_the_same_id(tmp_path: Path) -> Non
 def test_a_dataset_is_stored_once_and_read_back(tmp_path: Path) -> None:
     here = project(tmp_path)
     taken, again = snapshot(here, now=NOW), snapshot(here, now=NOW + timedelta(days=1))
-    assert (taken.dataset, taken.blob) == (again.dataset, again.blob)
+    assert (taken.dataset, taken.parts) == (again.dataset, again.parts)
     assert load_dataset(here.workspace, taken.dataset).equals(taken.frame)
     with pytest.raises(ThingNotFound):
         load_dataset(here.workspace, "data-0")

@@ -154,7 +154,7 @@ class Loop:
             )
 
     def finish_job(self, result: dict[str, Any]) -> None:
-        claim = jobs.claim(self.store, owner="test")
+        claim = jobs.claim(self.store, owner="test", kinds=("train",))
         assert claim is not None
         with self.store.write() as tx:
             assert jobs.finish(self.store, tx, claim, result=result)

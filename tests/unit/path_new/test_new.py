@@ -18,7 +18,7 @@ from fairway.contract.request import compile_request
 from fairway.data.project import load_project
 from fairway.data.snapshot import snapshot
 from fairway.errors import DataError, UsageError
-from fairway.path.new import NewProject, example_rows, new, new_project
+from fairway.path.new import NewProject, example_rows, new
 from fairway.training.targets import encode
 
 TELCO = Path(__file__).resolve().parents[4] / "shared" / "data" / "telco-churn" / "telco.csv.gz"
@@ -77,12 +77,17 @@ def test_a_project_appears_whole_and_trains(tmp_path: Path) -> None:
     assert (project.settings.entity, project.settings.at, project.settings.positive) == ("customer id", "at", "yes")
     assert not project.contract.reviewed and project.contract.column("x").assumed == ("known",)
     text = (root / "model.py").read_text()
-    assert len(text.splitlines()) <= 30
+    assert len(text.splitlines()) <= 45  # free text takes a pipeline
     assert "fairway" not in text.replace("fairway.toml", "")
     model, X, y = trained(made)
     assert roc_auc_score(y, model.predict_proba(X)[:, 1]) > 0.65
+    assert model[0].transformers_[0][2] == "note"  # its words are learned from
+    plain = new("plain", frame().drop("note"), "label", yes=True, folder=tmp_path)
+    assert len((plain.root / "model.py").read_text().splitlines()) <= 30
+    model, X, y = trained(plain)
     native = treelite.gtil.predict(treelite.sklearn.import_model(model), X.to_numpy().astype(np.float64))
     assert np.abs(native.ravel() - model.predict_proba(X)[:, 1]).max() < 1e-12
+    assert roc_auc_score(y, native.ravel()) > 0.65
 
 
 def test_its_own_tests_pass_and_its_row_is_a_request(tmp_path: Path) -> None:
@@ -108,7 +113,7 @@ def test_its_own_tests_pass_and_its_row_is_a_request(tmp_path: Path) -> None:
 def test_every_task_trains(tmp_path: Path, goal: Any, task: str) -> None:
     draw = np.random.default_rng(5).normal(size=N)
     data = (
-        frame().drop("label").with_columns(goal=pl.Series(goal(draw)), y=draw + np.random.default_rng(6).normal(size=N))
+        frame().drop("label", "note").with_columns(goal=pl.Series(goal(draw)), y=draw + np.random.default_rng(6).normal(size=N))
     )
     made = new("m", data, "goal", yes=True, folder=tmp_path)
     assert made.project.settings.task == task
@@ -118,6 +123,30 @@ def test_every_task_trains(tmp_path: Path, goal: Any, task: str) -> None:
         treelite.gtil.predict(treelite.sklearn.import_model(model), X.to_numpy().astype(np.float64)).shape[0]
         == X.height
     )
+
+
+def test_words_vectors_and_pictures_have_a_baseline(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    spam = draw.random(N) < 0.4
+    data = pl.DataFrame(
+        {
+            "text": [None if i % 40 == 7 else f"{'win cash' if s else 'see you'} {i}" for i, s in enumerate(spam)],
+            "place {x}": draw.normal(size=(N, 3)).tolist(),
+            "picture": [bytes([i % 256, 1, 2]) for i in range(N)],
+            "kind": draw.choice(["a", "b", "c"], N),
+            "y": np.where(spam, "yes", "no"),
+        }
+    )
+    made = new("inputs", data, "y", yes=True, folder=tmp_path)
+    types = {c.name: c.type for c in made.project.contract.columns}
+    assert types == {"text": "text", "place {x}": "vector", "picture": "image", "kind": "category", "y": "category"}
+    model, X, y = trained(made)
+    assert [name for name in X.columns if name.startswith("place")] == ["place {x}_0", "place {x}_1", "place {x}_2"]
+    assert "picture" not in X.columns and roc_auc_score(y, model.predict_proba(X)[:, 1]) > 0.9
+    assert "picture: the baseline does without; decode them in features()" in dict(made.decisions)["images"]
+    number = data.with_columns(y=draw.normal(size=N) + spam)
+    model, X, _ = trained(new("number", number, "y", yes=True, folder=tmp_path))
+    assert model.predict(X).std() > 0.2
 
 
 def test_many_categories_are_named_by_their_suffix(tmp_path: Path) -> None:
@@ -134,7 +163,7 @@ def test_many_categories_are_named_by_their_suffix(tmp_path: Path) -> None:
 
 
 def test_a_frame_is_written_into_the_project(tmp_path: Path) -> None:
-    project = new_project("n", data=frame(), target="label", folder=tmp_path)
+    project = new("n", frame(), "label", yes=True, folder=tmp_path).project
     assert project.settings.data.source == "data/n.parquet"
     assert pl.read_parquet(project.root / "data" / "n.parquet").equals(frame())
 
@@ -162,7 +191,7 @@ def test_decisions_are_said(tmp_path: Path) -> None:
     topics = dict(made.decisions)
     assert topics["task"].startswith("binary: label is yes in")
     assert "code (350 values)" in topics["strings"]
-    assert "note: the baseline sees only lengths" in topics["text"]
+    assert "note: the baseline is a linear model on its words" in topics["text"]
     assert "does without code" in topics["baseline"]
     assert made.assumed.startswith("Assumed, please look (marked in contract.toml)")
     assert made.written()[-1] == "Next: cd a && fairway train"

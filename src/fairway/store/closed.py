@@ -1,0 +1,43 @@
+"""The mark of a store that this workspace has left, or is leaving: nobody writes to it by accident."""
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection
+
+from fairway.errors import StoreMoved
+from fairway.store import schema
+
+KEY = "closed"  # of table meta: {"state": "moving" | "arriving" | "moved", "to": …, "set": …, "at": …}
+
+
+def mark(tx: Connection, workspace: str) -> dict[str, Any] | None:
+    """What the mark says; None for a store in use."""
+    table = schema.meta
+    where = sa.and_(table.c.workspace == workspace, table.c.key == KEY)
+    found: dict[str, Any] | None = tx.scalar(sa.select(table.c.value).where(where))
+    return found
+
+
+def refuse(tx: Connection, workspace: str, *, name: str) -> None:
+    """To be asked in every transaction that writes. Raises: StoreMoved where the mark stands."""
+    found = mark(tx, workspace)
+    if found is None:
+        return
+    if found["state"] == "moved":
+        wanted = [
+            f"{'set' if value else 'unset'} {k}{'=' + value if value else ''}" for k, value in found["set"].items()
+        ]
+        raise StoreMoved(
+            f"this workspace was moved from {name} to {found['to']} on {found['at'][:10]}, and nothing more is written "
+            f"here: {', '.join(wanted)}"
+        )
+    if found["state"] == "moving":
+        raise StoreMoved(
+            f"this workspace is being moved to {found['to']} since {found['at'][:16]}Z, and nothing is written until "
+            "that is done. If it was interrupted, repeat the same `fairway admin move`, or give it up with "
+            "`fairway admin move --cancel`"
+        )
+    raise StoreMoved(
+        f"a move from {found['from']} into {name} is not finished: repeat the same `fairway admin move` there first"
+    )

@@ -50,8 +50,8 @@ class S3Server:
 class Fault:
     """What happens to the next `times` requests that `applies` says yes to.
 
-    kind: a status such as "503"; "slow" (no answer for `seconds`), "cut" (the connection ends without an answer), "lost"
-    (done, but the answer never comes), "half" (half the body, then the end), "wrong" (another byte in the body).
+    kind: a status such as "503"; "slow" (no answer for `seconds`), "cut" (the connection ends without an answer),
+    "lost" (done, but the answer never comes), "half" (half the body, then the end), "wrong" (another byte in it).
     """
 
     kind: str

@@ -247,7 +247,7 @@ def test_killed_it_leaves_nothing_with_a_name_and_is_repeated(workspace: Workspa
     target = other if what == "backup" else other / ".fairway"
     deaths = 0
     while not target.exists():
-        wait_s = str(0.05 * deaths)
+        wait_s = str(0.004 * 1.6**deaths)
         done = subprocess.run([sys.executable, "-c", RUN, what, str(one), str(other), wait_s], check=False)
         deaths += done.returncode == -signal.SIGKILL
     assert deaths >= 2

@@ -2,6 +2,7 @@
 
 import functools
 import os
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,9 +14,12 @@ from obstore.store import S3Store
 from s3_server import Fault, FaultyProxy, S3Server
 
 from fairway import clock
+from fairway.data import log, segment
 from fairway.errors import StoreError, StoreUnavailable, TamperFound, UsageError
+from fairway.process.worker import Worker
 from fairway.store import blob_cache
 from fairway.store.s3 import S3Blobs
+from fairway.store.workspace import Workspace
 from fairway.testing.blob_suite import BlobSuite
 
 PART = 5 * 1024 * 1024
@@ -65,9 +69,7 @@ def is_get(method: str, path: str) -> bool:
     return method == "GET"
 
 
-@pytest.mark.parametrize(
-    ("kind", "times"), [("500", 2), ("503", 2), ("cut", 2), ("lost", 1), ("lost", 2), ("slow", 1), ("slow", 2)]
-)
+@pytest.mark.parametrize(("kind", "times"), [("500", 2), ("503", 2), ("cut", 2), ("lost", 1), ("lost", 2), ("slow", 2)])
 def test_a_put_outlives_faults(blobs: S3Blobs, proxy: FaultyProxy, kind: str, times: int) -> None:
     proxy.faults = [Fault(kind, times, is_put, seconds=0.6)]
     digest = blobs.put(b"data")
@@ -210,7 +212,7 @@ def test_a_full_disk_under_the_cache_does_not_hide_a_blob(s3_url: str, tmp_path:
     blobs = S3Blobs(s3_url, cache=tmp_path / "cache")
     digest = blobs.put(b"data")
     assert blobs.get(digest) == b"data"
-    with pytest.raises(StoreError, match="the cache .* can't be written"):
+    with pytest.raises(StoreError, match=r"the cache .* can't be written"):
         blobs.path(digest)
 
 
@@ -225,3 +227,55 @@ def test_an_old_blob_that_is_put_again_counts_as_new(
     blobs.put(b"data")
     (found,) = next(blobs.pages())
     assert found.digest == digest and found.stored_at >= before
+
+
+# -- the log ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_fold_waits_for_the_bucket_and_keeps_nobody_waiting(
+    proxy: FaultyProxy, s3_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAIRWAY_BLOBS", s3_url)
+    workspace = Workspace.create(tmp_path / "ws")
+    sealed = workspace.dir("spool") / "sealed"
+    sealed.mkdir()
+    connection = segment.create(sealed / "g1-a-1.seg", gateway="g1", opened_us=1)
+    now_us = clock.to_us(clock.now())
+    notes = [segment.ColumnNote("trip", "string", "", "plain"), segment.ColumnNote("km", "float", "", "plain")]
+    records = [
+        segment.Columns("contract-1", "trips", notes),
+        segment.Events("trips", "contract-1", now_us, [segment.EventRow("t1", now_us, {"trip": "t1", "km": 3.5})]),
+    ]
+    with connection:
+        connection.executemany("insert into record(kind, data) values(?, ?)", [segment.encode(r) for r in records])
+    segment.close(connection)
+    worker = Worker(workspace, observers=(), tick=lambda workspace, now: False)
+
+    proxy.faults = [Fault("503", 10_000)]
+    others: list[float] = []
+
+    def write_meanwhile() -> None:
+        while not stopped.wait(0.05):
+            began_s = clock.elapsed()
+            with workspace.store.write() as tx:
+                workspace.store.add_to_counter(tx, "written")
+            others.append(clock.elapsed() - began_s)
+
+    stopped = threading.Event()
+    thread = threading.Thread(target=write_meanwhile)
+    thread.start()
+    try:
+        with pytest.raises(StoreUnavailable, match="can't be written to s3://"):
+            worker.fold()
+    finally:
+        stopped.set()
+        thread.join(10)
+    assert len(others) > 10, "the writer's place was free while the bucket was asked again and again"
+    assert [path.name for path in sealed.iterdir()] == ["g1-a-1.seg"]
+    assert log.source_events(workspace, "trips", clock.now()) is None
+
+    proxy.faults = []
+    assert worker.fold() and not list(sealed.iterdir())
+    events = log.source_events(workspace, "trips", clock.now())
+    assert events is not None and events["km"].to_list() == [3.5]
+    assert not (workspace.folder / "blobs").exists() and not (workspace.folder / "log").exists()

@@ -15,10 +15,12 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from fairway.cli import admin_format
 from fairway.errors import StoreError, Unfinished
 from fairway.store import audit, jobs, migrate, schema
 from fairway.store.base import Store
 from fairway.store.engine import make_engine
+from fairway.store.workspace import Workspace
 
 STORES = Path(__file__).parents[1] / "stores"
 FORMATS = range(1, schema.FORMAT + 1)
@@ -230,3 +232,21 @@ def test_opening_a_current_store_loads_no_alembic(tmp_path: Path) -> None:
     code = f"import sys\nfrom fairway.store.base import Store\nfor _ in 'ab': Store({url!r}).close()\n"
     code += "sys.exit('alembic' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_admin_format_says_where_an_upgrade_is_and_ends_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = Workspace.create(tmp_path)
+    shutil.copy(STORES / "format-1.db", workspace.folder / "store.db")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FAIRWAY_STORE", raising=False)
+    admin_format.format_()
+    assert "fairway of format 1 and newer opens it" in capsys.readouterr().out
+    admin_format.format_(contract=True, dry_run=True)
+    assert "would contract it" in capsys.readouterr().out
+    admin_format.format_(contract=True)
+    assert "older fairway is turned away from now on" in capsys.readouterr().out
+    admin_format.format_()
+    assert "nothing is left to do" in capsys.readouterr().out
+    assert [entry.action for entry in audit.entries(workspace.store)][-1] == "store.contract"

@@ -174,7 +174,8 @@ def _copied_rows(table: Callable[[], pack.Table]) -> Callable[[], pack.Table]:
 
     def twice() -> pack.Table:
         honest = table()
-        again = honest.frame.with_columns(id=pl.concat_str(pl.lit("again "), "id"))
+        other = pl.col("id") + 1_000_000 if honest.frame["id"].dtype.is_integer() else pl.lit("again ") + pl.col("id")
+        again = honest.frame.with_columns(id=other)
         return dataclasses.replace(honest, frame=pl.concat([honest.frame, again]))
 
     return twice

@@ -68,7 +68,6 @@ def fairway(root: Path, *arguments: str) -> Ended:
 class Found:
     """One point of a sweep. trouble: what was wrong after it, empty when nothing was."""
 
-    command: str
     kind: Kind
     at: int
     trouble: str
@@ -77,7 +76,7 @@ class Found:
 def sweep(
     disk: Disk,
     prepare: Callable[[], AbstractContextManager[Path]],
-    arguments: Sequence[str],
+    arguments: Callable[[], Sequence[str]],
     points: Iterable[int],
     kinds: Iterable[Kind] = KINDS,
     *,
@@ -85,29 +84,29 @@ def sweep(
 ) -> list[Found]:
     """Each point with each kind of fault: prepare a workspace, run the command into the fault, check, run it again.
 
-    prepare: gives the folder to run in, as it was before the command. holds: what else must be true at the end; the trouble
-    as a sentence, or "". The workspace must pass the doctor right after the fault, and the same command must succeed.
+    prepare: gives the folder to run in, as it was before the command. holds: what else must be true at the end; the
+    trouble as a sentence, or "". Right after the fault the workspace must pass the doctor, and a command that failed
+    must succeed when it is given again.
     """
     found: list[Found] = []
-    name = " ".join(arguments)
     for at in points:
         for kind in kinds:
             with prepare() as root:
-                ended = disk.run(arguments, root, at=at, kind=kind)
-                found.append(Found(name, kind, at, _trouble(root, arguments, ended, at) or holds(root)))
+                given = arguments()
+                ended = disk.run(given, root, at=at, kind=kind)
+                found.append(Found(kind, at, _trouble(root, given, ended) or holds(root)))
     return found
 
 
-def _trouble(root: Path, arguments: Sequence[str], ended: Ended, at: int) -> str:
+def _trouble(root: Path, arguments: Sequence[str], ended: Ended) -> str:
     if "Traceback" in ended.said:
         return f"a trace: {ended.said[-600:]}"
-    if ended.code == 0 and ended.changes < at:
-        return ""  # it was done before the fault
     doctor = fairway(root, "admin", "doctor")
     if doctor.code != 0:
         return f"the doctor says: {doctor.said[-600:]}"
-    again = fairway(root, *arguments)
-    if again.code != 0:
-        return f"again exits {again.code}: {again.said[-600:]} (first: {ended.code}, {ended.said[-300:]})"
+    if ended.code != 0:
+        again = fairway(root, *arguments)
+        if again.code != 0:
+            return f"again exits {again.code}: {again.said[-600:]} (first: {ended.code}, {ended.said[-300:]})"
     broken = fairway(root, "admin", "audit", "verify")
     return "" if broken.code == 0 else f"the audit log: {broken.said[-600:]}"

@@ -18,26 +18,32 @@ from fairway.store.workspace import Workspace
 
 @dataclass(frozen=True)
 class Command:
-    """arguments of `fairway`; prepare: its workspace, made anew for each point; holds: trouble at the end, or ""."""
+    """arguments of `fairway`, and prepare its workspace: made anew for each point. holds: trouble at the end, or ""."""
 
-    arguments: tuple[str, ...]
+    arguments: Callable[[], tuple[str, ...]]
     prepare: Callable[[], AbstractContextManager[Path]]
     holds: Callable[[Path], str]
 
-    @property
-    def name(self) -> str:
-        return next(a for a in reversed(self.arguments) if not a.startswith("-") and "/" not in a and "@" not in a)
 
+def commands(folder: Path, new_database: Callable[[], str]) -> dict[str, Command]:
+    """Every command by name; `folder` keeps the workspaces that they start from.
 
-def commands(folder: Path) -> dict[str, Command]:
-    """Every command by name; `folder` keeps the workspaces that they start from."""
+    new_database: the address of a fresh, empty one, for `move`.
+    """
     one, two = _one_version(folder / "one"), _two_versions(folder / "two")
     place = folder / "at"
     return {
-        "train": Command(("train",), lambda: _copy(one, place, changed=True), _has_versions(2)),
-        "deploy": Command(("deploy",), lambda: _served(one, place), _champion_is(1)),
-        "rollback": Command(("rollback", "--why", "slow"), lambda: _served(two, place), _champion_is(1)),
+        "train": Command(lambda: ("train",), lambda: _copy(one, place, changed=True), _has_versions(2)),
+        "deploy": Command(lambda: ("deploy",), lambda: _served(one, place), _champion_is(1)),
+        "rollback": Command(lambda: ("rollback", "--why", "slow"), lambda: _served(two, place), _champion_is(1)),
+        "gc": Command(
+            lambda: ("admin", "gc", "--yes", *OLD), lambda: _copy(_with_waste(two, folder), place), _is_clean
+        ),
+        "move": Command(lambda: ("admin", "move", "--to", new_database()), lambda: _copy(two, place), _has_moved),
     }
+
+
+OLD = ("--grace", "0s", "--unused", "0s")
 
 
 def _one_version(root: Path) -> Path:
@@ -65,6 +71,20 @@ def _well(root: Path, *arguments: str, may_be: tuple[int, ...] = (0,)) -> None:
 def _change_model(root: Path) -> None:
     path = root / "model.py"
     path.write_text(path.read_text() + "\nSECOND = 2\n")
+
+
+def _with_waste(start: Path, folder: Path) -> Path:
+    """With a dataset, steps and blobs that no version needs: of a check, and of a run that was refused."""
+    root = folder / "waste"
+    if not root.exists():
+        shutil.copytree(start, root)
+        table = root / "data.csv"
+        table.write_text("\n".join(table.read_text().splitlines()[:1000]) + "\n")
+        _well(root, "check", may_be=(0, 1, 3))
+        workspace = Workspace.find(root)
+        workspace.blobs.put(b"nobody names this")
+        workspace.store.close()
+    return root
 
 
 @contextlib.contextmanager
@@ -97,8 +117,18 @@ def _champion_is(version: int) -> Callable[[Path], str]:
     def holds(root: Path) -> str:
         store = Workspace.find(root).store
         with store.read() as tx:
-            row = tx.execute(schema.endpoint.select()).one()
+            row = tx.execute(sa.select(schema.endpoint).where(schema.endpoint.c.endpoint == "churn")).one()
         store.close()
         return "" if (row.champion, row.shares) == (version, {str(version): 1.0}) else f"the endpoint is {row}"
 
     return holds
+
+
+def _is_clean(root: Path) -> str:
+    left = fairway(root, "admin", "gc", *OLD)
+    return "" if "nothing to delete" in left.said else f"left to delete: {left.said}"
+
+
+def _has_moved(root: Path) -> str:
+    write = fairway(root, "admin", "token", "create", "kim", "--role", "viewer")
+    return "" if write.code == 2 and "moved" in write.said else f"the old place can be written: {write.said}"

@@ -35,4 +35,4 @@ def test_a_study_finds_what_was_planted(tmp_path: Path) -> None:
     scores = [row["score"] for row in found.next_labels["rows"]]
     assert scores == sorted(scores, reverse=True) and found.next_labels["rows"][0]["where"].startswith("row ")
     said = "\n".join(study.lines(found))
-    assert "rows look wrong" in said and "label next" in said
+    assert "rows look wrong to the model" in said and "label next" in said

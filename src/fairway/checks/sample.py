@@ -27,7 +27,8 @@ def copies_apart(contract: Contract, train: pl.DataFrame, heldout: pl.DataFrame,
     losses: (n,) of the held-out rows, None when there are none.
     """
     name = "copies-apart"
-    columns = [c.name for c in contract.columns if c.role in ("feature", "target") and c.name in train.columns]
+    roles = ("feature", "at", "target")  # the same inputs at another time are another question
+    columns = [c.name for c in contract.columns if c.role in roles and c.name in train.columns]
     if not columns or heldout.is_empty():
         return skipped(name, "there are no inputs to compare")
     known = train.select(columns).unique()

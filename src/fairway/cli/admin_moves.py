@@ -44,6 +44,7 @@ def move(
     to be written to.
     """
     from fairway.store import move as moving
+    from fairway.store.closed import shown
 
     workspace = workspace_here()
     by = allowed(workspace, "admin")
@@ -53,8 +54,8 @@ def move(
                 "--cancel has no --dry-run: it opens the store where the workspace is, and deletes nothing"
             )
         ended = moving.cancel(workspace, to=to, actor=by.name)
-        half = "its half copy is deleted" if ended["cleared"] else f"{ended['to']} keeps its half copy, closed"
-        emit(ended, json=json, lines=lambda: [f"the move is given up; {ended['store']} is open again ({half})"])
+        half = "its half copy is deleted" if ended["cleared"] else f"{shown(ended['to'])} keeps its half copy, closed"
+        emit(ended, json=json, lines=lambda: [f"the move is given up; {shown(ended['store'])} is open again ({half})"])
         return
     if to is None:
         raise UsageError("where to? Say --to postgresql://user@host/database, or --to embedded", field="to")
@@ -71,17 +72,24 @@ def _would_move(plan: "Move") -> list[str]:
     standing = {"fresh": "", "resumes": " (goes on where it was interrupted)", "done": " (all is there already)"}
     lines = [f"would move workspace {plan.workspace}{standing[plan.state]}"]
     blobs = f"to {plan.to_blobs}, {plan.blobs:,} of {size(plan.size_bytes)}" if plan.to_blobs else "stay there"
-    rows = [["store", plan.from_store, f"to {plan.to_store}, {plan.rows:,} rows"], ["blobs", plan.from_blobs, blobs]]
+    from fairway.store.closed import shown
+
+    rows = [
+        ["store", shown(plan.from_store), f"to {shown(plan.to_store)}, {plan.rows:,} rows"],
+        ["blobs", plan.from_blobs, blobs],
+    ]
     return lines + table(rows, indent="  ")
 
 
 def _moved(done: "Move", mover: "Mover") -> list[str]:
-    blobs = f", {done.blobs:,} blobs of {size(done.size_bytes)} to {done.to_blobs}" if done.to_blobs else ""
+    from fairway.store.closed import shown
+
+    back = ", each blob was read back" if done.to_blobs else ""
     lines = [
-        f"moved workspace {done.workspace} in {done.seconds:g} s: {done.rows:,} rows to {done.to_store}{blobs}",
-        "Rows and hashes of every table are the same there"
-        + (", each blob was read back" if done.to_blobs else "")
-        + f"; {done.from_store} keeps its copy and takes no more writes.",
+        f"moved workspace {done.workspace} in {done.seconds:g} s; every table has the same rows and hashes there{back}",
+        f"  {done.rows:,} rows to {shown(done.to_store)}",
+        *([f"  {done.blobs:,} blobs, {size(done.size_bytes)}, to {done.to_blobs}"] if done.to_blobs else []),
+        f"{shown(done.from_store)} keeps its copy, and takes no more writes.",
     ]
     wanted = mover.settings()
     kept = [f"export {name}='{value}'" for name, value in wanted.items() if value]
@@ -131,13 +139,14 @@ def backup(
 ) -> None:
     """Copy the whole workspace, also while it serves: what was acknowledged before is in it, each row once."""
     from fairway.keep import backup as backups
+    from fairway.store.closed import shown
 
     workspace = workspace_here()
     allowed(workspace, "admin")
     if dry_run:
         plan = backups.plan(workspace, to)
         emit({**plan, "dry_run": True}, json=json, lines=lambda: [
-            f"would copy {plan['rows']:,} rows of {plan['store']} and up to {plan['blobs']:,} blobs "
+            f"would copy {plan['rows']:,} rows of {shown(plan['store'])} and up to {plan['blobs']:,} blobs "
             f"({size(plan['size_bytes'])}) of {plan['blobs_in']} to {plan['to']}"
         ])  # fmt: skip
         return

@@ -7,7 +7,7 @@ import typer
 
 from fairway.cli import contracts, pages, quality
 from fairway.cli.make import note_failed, say_step
-from fairway.cli.terminal import DryFlag, JsonFlag, YesFlag, emit, say, table
+from fairway.cli.terminal import DryFlag, JsonFlag, YesFlag, emit, progress, say, table
 from fairway.cli.things import allowed, parse_model, project_for, workspace_here
 from fairway.errors import FairwayError, UsageError
 from fairway.web.words import plain
@@ -41,6 +41,10 @@ def check(
     pandera: Annotated[
         str | None, typer.Option("--from-pandera", metavar="FILE:SCHEMA", help="Take its rules into contract.toml.")
     ] = None,
+    study: Annotated[
+        bool,
+        typer.Option("--study", help="What the data could do better: wrong labels, more rows, what to label next."),
+    ] = False,
     yes: YesFlag = False,
     dry_run: DryFlag = False,
     json: JsonFlag = False,
@@ -49,6 +53,13 @@ def check(
     named = parse_model(thing) if thing is not None else None
     project = project_for(thing)
     by = allowed(project.workspace, "scientist").name
+    if study:
+        from fairway.path import study as studies
+
+        progress("training the model about twenty times, on parts of the data ...")
+        learned = studies.study_data(project, seed=seed)
+        emit(learned.as_dict(), json=json, lines=lambda: studies.lines(learned))
+        return
     if update or pandera is not None:
         if named is not None and named.version is not None:
             raise UsageError(f"{thing} is made and stays as it is; --update-contract is for a project")

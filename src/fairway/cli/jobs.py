@@ -36,9 +36,8 @@ def job(found: Json) -> list[str]:
         sent = f"{signal['signal']}   by {signal['sent_by']}, {local(signal['sent_at'])}{said}"
         rows.append(["signals" if place == 0 else "", sent])
     if found["result"]:
-        said = {name: value for name, value in found["result"].items() if value not in (None, [], {})}
-        said = {name: value for name, value in said.items() if value != found["error"]}
-        rows.append(["result", plain(said)])
+        empty: tuple[Any, ...] = (None, [], {}, found["error"])
+        rows.append(["result", plain({name: value for name, value in found["result"].items() if value not in empty})])
     if found["error"]:
         rows.append(["error" if found["status"] in ("failed", "cancelled") else "last error", found["error"]])
     lines += table(rows, indent="  ")

@@ -49,7 +49,7 @@ class Verbs(TyperGroup):
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and args[0] not in self.commands and not args[0].startswith("-"):
             near = difflib.get_close_matches(args[0], list(self.commands), n=1, cutoff=0.5)
-            hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(self.commands)}"
+            hint = f"; did you mean {near[0]}?" if near else f"; there are: {', '.join(self.list_commands(ctx))}"
             raise UsageError(f'no command "{args[0]}"{hint}')
         return super().resolve_command(ctx, args)
 

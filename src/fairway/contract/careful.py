@@ -50,9 +50,11 @@ class Field:
         if nulls is None:
             nulls = column.nulls and column.role not in ("entity", "at")
         must = not nulls if required is None else required
+        ends: dict[str, Any] = {"low": low, "high": high}  # numbers, as the column's type says
         return cls(
-            column.name, column.type, must, nulls, low, high, column.longest, column.length, column.formats  # type: ignore[arg-type]
-        )
+            name=column.name, type=column.type, required=must, nulls=nulls, **ends, max_length=column.longest,
+            length=column.length, formats=column.formats,
+        )  # fmt: skip
 
 
 class _Pairs(list[tuple[str, Any]]):

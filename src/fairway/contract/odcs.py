@@ -84,7 +84,7 @@ def _property(column: Column, entity: str | None) -> dict[str, Any]:
     if column.type == "category" and column.unseen == "reject":
         valid = _library("invalidValues", mustBe=0)
         found["quality"] = [{**valid, "arguments": {"validValues": list(column.values)}}]
-    custom = [{"property": "type", "value": column.type}]
+    custom: list[dict[str, Any]] = [{"property": "type", "value": column.type}]
     for key in _CUSTOM:
         value = getattr(column, key)
         if value not in _EMPTY:
@@ -109,5 +109,3 @@ def _options(column: Column) -> dict[str, Any]:
 
 def _library(metric: str, **rule: Any) -> dict[str, Any]:
     return {"type": "library", "metric": metric, **rule}
-
-

@@ -1,9 +1,10 @@
 """A table's standing by its contract, for machines (JSON) and for a browser (HTML, everything escaped)."""
 
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from fairway.contract.examine import Examined, RuleResult
+if TYPE_CHECKING:  # the command line shows results without loading what makes them
+    from fairway.contract.examine import Examined, RuleResult
 
 _STYLE = (
     "body{font:15px/1.5 system-ui,sans-serif;margin:2rem;max-width:70rem}table{border-collapse:collapse;width:100%}"
@@ -12,7 +13,7 @@ _STYLE = (
 )
 
 
-def as_dict(found: Examined, *, table: str = "") -> dict[str, Any]:
+def as_dict(found: "Examined", *, table: str = "") -> dict[str, Any]:
     """{"table", "rows", "verdict", "rules": [...], "flags": {...}, "warnings": [...]}."""
     return {
         "table": table,
@@ -24,7 +25,7 @@ def as_dict(found: Examined, *, table: str = "") -> dict[str, Any]:
     }
 
 
-def as_html(found: Examined, *, table: str = "") -> str:
+def as_html(found: "Examined", *, table: str = "") -> str:
     """A page of its own: every rule, how many rows break it, and the first of them. No script, nothing from outside."""
     broken = len(found.broken)
     said = f"{broken:,} of {len(found.results):,} rules are broken" if broken else f"{len(found.results):,} rules hold"
@@ -41,7 +42,7 @@ def as_html(found: Examined, *, table: str = "") -> str:
     )
 
 
-def _row(result: RuleResult) -> str:
+def _row(result: "RuleResult") -> str:
     first = "".join(f"<li>{escape(text)}</li>" for text in places(result.as_dict()))
     shown = f"<ul>{first}</ul>" if first else escape(result.told)
     broken = f"{result.broken:,}" if result.verdict == "fail" else ""

@@ -32,19 +32,18 @@ def rewrite(text: str, contract: Contract) -> str:
     made = tomlkit.dumps(document).rstrip("\n") + "\n"
     # New columns come last, as text: a table that is written in several places takes no new member.
     made += "".join("\n" + "\n".join(column_lines(c)) + "\n" for n, c in wanted.items() if n not in before)
-    if not _reads_back(made, contract):
-        raise SettingsError(
-            "what changed can't be written into the file as it is; write one [columns.NAME] table per column",
-            file="contract.toml",
-        )
+    _check(made, contract)
     return made
 
 
-def _reads_back(text: str, contract: Contract) -> bool:
+def _check(text: str, contract: Contract) -> None:
     try:
-        return parse_contract(text).columns == contract.columns
-    except SettingsError:
-        return False
+        if parse_contract(text).columns == contract.columns:
+            return
+        reason = "write one [columns.NAME] table per column"
+    except SettingsError as error:
+        reason = str(error).removeprefix("contract.toml ")
+    raise SettingsError(f"what changed does not go with the rest of the file: {reason}", file="contract.toml")
 
 
 def _change(table: Any, old: Column, new: Column) -> None:

@@ -22,7 +22,8 @@ class TableRule:
 
     name: "tenure.range", or a cross-column rule's own name. says: what must hold, after the column's name. columns:
     whose values are shown of a bad row. rows: an expression, True where a row breaks it (null counts as kept).
-    count: how many do, as one number. told: what is said of the first bad row's values.
+    count: how many do, as one number; with `exact`, only whether any do. told: what is said of the first bad row's
+    values.
     """
 
     name: str
@@ -31,6 +32,7 @@ class TableRule:
     says: str
     rows: pl.Expr
     count: pl.Expr
+    exact: pl.Expr | None = None
     told: Callable[[Sequence[Any]], str]
     hint: str = ""
     error: type[DataError] = ContractViolation
@@ -51,7 +53,8 @@ def compile_rules(
     found: list[TableRule] = []
     for column in columns:
         found += _of_column(column, column.name in marked)
-    return found + [_across(read_rule(rule, columns if known is None else known)) for rule in rules]
+    named = columns if known is None else known
+    return found + [_across(read_rule(rule, named), named) for rule in rules]
 
 
 def count_broken(frame: pl.DataFrame, rules: Sequence[TableRule]) -> list[int]:
@@ -59,7 +62,12 @@ def count_broken(frame: pl.DataFrame, rules: Sequence[TableRule]) -> list[int]:
     if not rules or not frame.height:
         return [0] * len(rules)
     counted = frame.select(rule.count.alias(str(place)) for place, rule in enumerate(rules))
-    return [int(n or 0) for n in counted.row(0)]
+    found = [int(n or 0) for n in counted.row(0)]
+    again = {str(p): r.exact for p, r in enumerate(rules) if found[p] and r.exact is not None}
+    if again:
+        exact = frame.select(**again).row(0, named=True)
+        found = [int(exact.get(str(place), n)) for place, n in enumerate(found)]
+    return found
 
 
 def first_rows(frame: pl.DataFrame, rule: TableRule, n: int) -> list[int]:
@@ -77,11 +85,12 @@ def _of_column(column: Column, marked: bool) -> list[TableRule]:
 
     def add(
         name: str, says: str, rows: pl.Expr, told: Callable[[Any], str], *, count: pl.Expr | None = None,
-        hint: str = "", error: type[DataError] = ContractViolation,
+        exact: pl.Expr | None = None, hint: str = "", error: type[DataError] = ContractViolation,
     ) -> None:  # fmt: skip
         rule = TableRule(
             name=f"{column.name}.{name}", column=column, columns=(column.name,), says=says, rows=rows,
-            count=rows.sum() if count is None else count, told=lambda values: told(values[0]), hint=hint, error=error,
+            count=rows.sum() if count is None else count, exact=exact, told=lambda values: told(values[0]), hint=hint,
+            error=error,
         )  # fmt: skip
         found.append(rule)
 
@@ -112,7 +121,11 @@ def _of_column(column: Column, marked: bool) -> list[TableRule]:
         add("values", says, rows, lambda v: f"{shown(v)} is no class of the target", error=DataError)
     if column.unique:
         rows = value.is_duplicated() & value.is_not_null()
-        add("unique", "comes once", rows, lambda v: f"{shown(v)} comes more than once, and unique = true")
+        # Rows that share a value are marked only where there may be some: that all hashes differ is told much sooner.
+        nulls = (value.null_count().cast(pl.Int64) - 1).clip(0, None)
+        extra = value.len().cast(pl.Int64) - value.hash().n_unique().cast(pl.Int64) - nulls
+        told = "comes more than once, and unique = true"
+        add("unique", "comes once", rows, lambda v: f"{shown(v)} {told}", count=extra, exact=rows.sum())
     if column.monotonic is not None:
         before = value.forward_fill().shift(1)
         strictly = column.monotonic == "strictly"
@@ -167,9 +180,10 @@ def ends(column: Column, given: tuple[Any, Any]) -> tuple[Any, Any]:
 # -- across columns --------------------------------------------------------------------------------------------------
 
 
-def _across(rule: RowRule) -> TableRule:
-    kept = _expression(rule.check)
-    broken = ~kept if rule.when is None else _expression(rule.when).fill_null(False) & ~kept
+def _across(rule: RowRule, columns: Sequence[Column]) -> TableRule:
+    listed = {c.name for c in columns if c.type == "category"}
+    kept = _expression(rule.check, listed)
+    broken = ~kept if rule.when is None else _expression(rule.when, listed).fill_null(False) & ~kept
     where = f" where {rule.rule.when}" if rule.rule.when else ""
     says = f"{rule.rule.check}{where}"
 
@@ -182,9 +196,13 @@ def _across(rule: RowRule) -> TableRule:
     )
 
 
-def _expression(comparison: Comparison) -> pl.Expr:
+def _expression(comparison: Comparison, listed: set[str]) -> pl.Expr:
+    """listed: categories. Two of them are compared as texts, as their lists need not be the same; one of them with a
+    value of its list (which `read_rule` saw to) as it is.
+    """
     kind = comparison.kind
-    left, right = _value(comparison.left, kind), _value(comparison.right, kind)
+    as_text = kind == "text" and (isinstance(comparison.right, Name) or comparison.left.name not in listed)
+    left, right = (_value(side, kind, as_text=as_text) for side in (comparison.left, comparison.right))
     made: pl.Expr = {
         "==": left == right, "!=": left != right, ">=": left >= right, "<=": left <= right, ">": left > right,
         "<": left < right,
@@ -192,10 +210,9 @@ def _expression(comparison: Comparison) -> pl.Expr:
     return made
 
 
-def _value(side: Name | Literal, kind: str) -> pl.Expr:
-    """A column or a literal. Categories are compared as texts: two lists of categories need not be the same."""
+def _value(side: Name | Literal, kind: str, *, as_text: bool) -> pl.Expr:
     if isinstance(side, Name):
-        return pl.col(side.name).cast(pl.String) if kind == "text" else pl.col(side.name)
+        return pl.col(side.name).cast(pl.String) if as_text else pl.col(side.name)
     value = side.value
     if kind == "datetime":
         assert isinstance(value, int)

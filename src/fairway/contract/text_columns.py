@@ -58,7 +58,7 @@ def _rules(tables: Table, columns: tuple[Column, ...]) -> tuple[Rule, ...]:
             text = getattr(rule, key)
             try:
                 if text is not None:
-                    read_comparison(text, columns)
+                    read_comparison(text, [c for c in columns if c.role != "ignore"])
             except ValueError as exc:
                 raise table.wrong(key, str(exc)) from exc
         found.append(rule)

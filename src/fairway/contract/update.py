@@ -120,5 +120,3 @@ def _added(raw: pl.DataFrame, contract: Contract, settings: Settings, file: str)
         entity=settings.entity, task=settings.task, positive=settings.positive,
     )  # fmt: skip
     return [c for c in found.contract.columns if c.name in names]
-
-

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from fairway.contract.columns import Column, Contract
 from fairway.contract.nested import fitted
 from fairway.contract.settings import Settings
-from fairway.data.fold import FoldedBatch, Observer, fold, hashed
+from fairway.data.fold import FoldedBatch, Observer, fold
 from fairway.data.labels import match_labels
+from fairway.data.segment import hashed
 from fairway.errors import ThingNotFound
 from fairway.store import schema
 from fairway.store.workspace import Workspace

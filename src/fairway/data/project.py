@@ -10,11 +10,12 @@ from fairway.contract.classes import class_names
 from fairway.contract.columns import Column, Contract, Role
 from fairway.contract.settings import Settings
 from fairway.contract.text import parse_contract, parse_settings
-from fairway.contract.toml import nearest
+from fairway.contract.toml import nearest, one_of
 from fairway.errors import ModelNotFound, ProjectNotFound, SettingsError
 from fairway.store import schema
 from fairway.store.workspace import Workspace
 
+_ENTITIES = ("string", "category", "int", "bool", "date", "datetime")
 SETTINGS, CONTRACT, CODE = "fairway.toml", "contract.toml", "model.py"
 
 
@@ -120,6 +121,7 @@ def agree(settings: Settings, contract: Contract) -> Contract:
 
 def _check_types(settings: Settings, contract: Contract) -> None:
     target = contract.column(settings.target)
+    _check_shape(settings, contract)
     if settings.at is not None and contract.column(settings.at).type != "datetime":
         raise SettingsError(
             f'at = "{settings.at}" is a {contract.column(settings.at).type} column; the prediction time is a datetime',
@@ -143,6 +145,17 @@ def _check_types(settings: Settings, contract: Contract) -> None:
             f'{name} says when the label is known, so it can\'t be a feature: set known = "later"',
             file=CONTRACT, field=name,
         )  # fmt: skip
+
+
+def _check_shape(settings: Settings, contract: Contract) -> None:
+    """What the contract asks of the whole table, and of who a row is about."""
+    if settings.entity is not None and (kind := contract.column(settings.entity).type) not in _ENTITIES:
+        raise SettingsError(
+            f'entity = "{settings.entity}" is a {kind} column; an entity is told by {one_of(_ENTITIES)}',
+            file=CONTRACT, field=settings.entity,
+        )  # fmt: skip
+    if contract.fresh is not None and settings.at is None:
+        raise SettingsError("fresh needs a prediction time: set at in fairway.toml", file=CONTRACT, field="fresh")
 
 
 def _check_classes(settings: Settings, target: Column) -> None:

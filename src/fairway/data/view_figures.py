@@ -71,7 +71,7 @@ def _figure(
     dtype = _dtype(view, feature, events.schema)
     if feature.how == "last":
         assert feature.column is not None
-        return _gather(events[feature.column], places).cast(dtype).alias(feature.name)
+        return events[feature.column].gather(places.last_rows).cast(dtype).alias(feature.name)
     values, present = _values(feature, events, places)
     made = np.zeros(len(places.start), dtype=values.dtype if feature.how != "mean" else np.float64)
     found = np.zeros(len(places.start), dtype=bool)
@@ -103,16 +103,6 @@ def _values(feature: Feature, events: pl.DataFrame, places: Places) -> tuple[NDA
     if exact == pl.Int64:
         nothing = {"min": np.iinfo(np.int64).max, "max": np.iinfo(np.int64).min}
     return column.cast(exact).fill_null(nothing.get(feature.how, 0)).to_numpy(), present
-
-
-def _gather(column: pl.Series, places: Places) -> pl.Series:
-    nobody = places.last < 0
-    if not len(places.order):
-        return pl.Series([None] * len(nobody), dtype=column.dtype)
-    rows = places.order[places.last]
-    if nobody.any():
-        return column.gather(pl.Series(rows).set(pl.Series(nobody), None))
-    return column.gather(rows)
 
 
 def _parts(questions: Ints, places: Places) -> list[Ints]:

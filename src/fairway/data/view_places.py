@@ -21,8 +21,8 @@ class Places:
     """Questions among the ordered events.
 
     order: event's row in its frame, by place. known: us, by place; None when every event was known as soon as it
-    happened. start, end: the question's window as places, in the questions' order. last: place of the last
-    event that was known at the question's time, -1 for none. moments: us.
+    happened. start, end: the question's window as places, in the questions' order. last: place of the last event that
+    was known at the question's time, -1 for none; where only that was asked, start and end say nothing. moments: us.
     """
 
     order: Ints
@@ -31,6 +31,15 @@ class Places:
     end: Ints
     last: Ints
     moments: Ints
+
+    @cached_property
+    def last_rows(self) -> pl.Series:
+        """The row of each question's last event in its frame; null for none."""
+        if not len(self.order):
+            return pl.Series([None] * len(self.last), dtype=pl.UInt32)
+        rows = pl.Series(self.order[self.last]).cast(pl.get_index_type())
+        nobody = self.last < 0
+        return rows.set(pl.Series(nobody), None) if nobody.any() else rows
 
     @cached_property
     def blind(self) -> NDArray[np.bool_]:
@@ -78,33 +87,39 @@ def find_places(
     happened = times.to_numpy()
     asker, owner = _codes(owners, theirs)
     scale = _Scale(happened, int(max(owner.max(initial=0), asker.max(initial=0))) + 1)
-    key = owner * scale.size + scale.of_events
+    key = owner * scale.size + scale.of_events(happened)
     order = pl.Series(key).arg_sort().to_numpy().astype(np.int64)
     key = key[order]
     _settle_ties(events.drop(entity, time, *([known_at] if known_at else [])), key, order, kept)
-    turn, moment = None, moments
-    if len(moments) > 1:  # searches in order of their answers are five times as fast
-        turn = pl.Series(asker * scale.size + scale.upto(moments)).arg_sort().to_numpy()
-        asker, moment = asker[turn], moments[turn]
-    del theirs, times  # a million events are 8 MB in each of these
-    base = asker * scale.size
-    begin = np.searchsorted(key, base + scale.upto(moment - window_us), side="right")
     row = order if kept is None else kept.to_numpy().astype(np.int64)[order]
     known = None
     if known_at is not None:
         when = micros(events[known_at]).to_numpy()[row]
         if (when > happened[order]).any():
             known = when
-    if known is None or not latest:
+    visible = None if known is None else np.maximum(known, happened[order])
+    owner = owner[order] if known is not None else owner[:0]
+    del theirs, times, happened, order  # a million events are 8 MB in each of these
+    turn, moment = None, moments
+    if len(moments) > 1:  # searches in order of their answers are five times as fast
+        turn = pl.Series(asker * scale.size + scale.upto(moments)).arg_sort().to_numpy()
+        asker, moment = asker[turn], moments[turn]
+    base = asker * scale.size
+    begin = np.searchsorted(key, base + scale.upto(moment - window_us), side="right")
+    end = begin
+    if visible is None or not latest:
         end = np.searchsorted(key, base + scale.upto(moment), side="right")
-    if known is None:
+    if visible is None:
         last = np.where(end > begin, end - 1, -1)
     else:
-        last = _last_known(owner[order], np.maximum(known, happened[order]), asker, moment)
+        last = _last_known(owner, visible, asker, moment)
         last[last < begin] = -1  # of another entity, or before the window
-        end = begin if latest else end
+    del key, base, asker, moment, visible
+    last = last if turn is None else _back(last, turn)
+    if latest:
+        return Places(row, known, last, last, last, moments)
     if turn is not None:
-        begin, end, last = (_back(values, turn) for values in (begin, end, last))
+        begin, end = _back(begin, turn), _back(end, turn)
     return Places(row, known, begin, end, last, moments)
 
 
@@ -146,11 +161,13 @@ class _Scale:
         self._high = int(times.max()) if len(times) else 0
         self.size = self._high - self._low + 2
         self._distinct: Ints | None = None
-        if self.size * (codes + 1) < _WIDEST:
-            self.of_events: Ints = times - self._low + 1
-        else:
-            self._distinct, rank = np.unique(times, return_inverse=True)
-            self.of_events, self.size = rank.astype(np.int64) + 1, len(self._distinct) + 1
+        if self.size * (codes + 1) >= _WIDEST:
+            self._distinct = np.unique(times)
+            self.size = len(self._distinct) + 1
+
+    def of_events(self, times: Ints) -> Ints:
+        """The offset of each event's own time, from 1."""
+        return times - self._low + 1 if self._distinct is None else np.searchsorted(self._distinct, times) + 1
 
     def upto(self, moments: Ints) -> Ints:
         """The offset of the last event time that is not after each moment; 0 for none."""
@@ -216,7 +233,7 @@ def _last_known(owner: Ints, visible: Ints, asker: Ints, moments: Ints) -> Ints:
     entity's when the question's own has none.
     """
     scale = _Scale(visible, int(max(owner.max(initial=0), asker.max(initial=0))) + 1)
-    key = owner * scale.size + scale.of_events
+    key = owner * scale.size + scale.of_events(visible)
     by_visible = np.argsort(key, kind="stable")
     newest = np.maximum.accumulate(by_visible)
     found = np.searchsorted(key[by_visible], asker * scale.size + scale.upto(moments), side="right") - 1

@@ -2,8 +2,7 @@
 
 Order within a tick: labels meet predictions; matured rows enter the performance and rollout sums; windows close and are
 judged, and some of their predictions recomputed; rollouts take a look; alarms and ages start retrains; reviews whose
-time is over get their standing answer; schedules queue what is due; old predictions are dropped where `[log] keep`
-says so.
+time is over get their standing answer; schedules queue what is due (a log's old rows are dropped so, once a day).
 Every part is one transaction of its own and finds nothing to do when it is repeated, so a tick may be killed anywhere.
 """
 
@@ -19,7 +18,6 @@ from fairway.contract.settings import Settings
 from fairway.data.fold import FoldedBatch, Observer
 from fairway.data.labels import match_labels
 from fairway.fleet import retrain, reviews, schedules
-from fairway.keep import retention
 from fairway.monitor import alarms, drift, equality, performance, windows
 from fairway.monitor.losses import Labels
 from fairway.monitor.performance import HeldOut, held_out
@@ -59,7 +57,6 @@ def tick(workspace: Workspace, now: datetime) -> bool:
         changed |= _retrain(workspace, endpoint, now)
     changed |= reviews.due(store, now)
     changed |= schedules.tick(workspace, now)
-    changed |= retention.tick(workspace, now)
     return changed
 
 

@@ -104,7 +104,7 @@ def tick(workspace: Workspace, now: datetime) -> bool:
                     store, tx, standing.name, kind=standing.kind, payload=standing.payload, every=standing.every,
                     starts_at=starts_at, backfill=standing.backfill,
                 )  # fmt: skip
-    return schedules.tick(store, now) or changed
+    return schedules.tick(store, now, known=None if changed else list(known.values())) or changed
 
 
 def run(workspace: Workspace, claim: Claim) -> bool:

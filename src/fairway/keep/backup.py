@@ -245,7 +245,7 @@ def _snapshot(workspace: Workspace, target: Path, say: Say) -> None:
                 for table in transfer.tables():
                     for number, rows in enumerate(transfer.chunks(tx, table, name)):
                         with store.write(closed_too=True) as there:
-                            transfer.insert(store, there, table, rows, workspace=name)
+                            transfer.insert(there, table, rows)
                         say(f"store: {table.name}, {(number + 1) * transfer.CHUNK:,} rows")
         with store.everything() as tx:
             for table in schema.metadata.sorted_tables:

@@ -17,6 +17,7 @@ from fairway.keep import gc
 from fairway.runtime.package import read_manifest
 from fairway.store import audit, heads, schema
 from fairway.store.gateways import SERVE, is_served, try_lock
+from fairway.store.place import warning as unsafe
 from fairway.store.workspace import Workspace
 
 Verdict = Literal["pass", "warn", "fail"]
@@ -25,8 +26,6 @@ _WAL_SAFE = (3, 51, 3)
 _SKEW_WARN, _SKEW_FAIL = timedelta(seconds=2), timedelta(minutes=1)
 _FUTURE = timedelta(minutes=5)
 _FOLD_LATE = timedelta(minutes=10)
-_REMOTE = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.sshfs", "fuse.s3fs")
-_SYNCED = ("dropbox", "onedrive", "google drive", "googledrive", "icloud", "mobile documents", "nextcloud", "syncthing")
 
 
 @dataclass(frozen=True)
@@ -82,40 +81,13 @@ def _engines() -> Finding:
 
 
 def _place(workspace: Workspace) -> Finding:
-    kind = filesystem(workspace.folder)
-    if kind in _REMOTE:
-        return Finding(
-            "folder", "warn", f"{workspace.folder} is on {kind}: SQLite's locks can't be trusted there",
-            "move it to a local disk, or the store to a server: fairway admin move --to postgresql://...",
-        )  # fmt: skip
-    synced = next((word for word in _SYNCED if word in str(workspace.folder).lower()), None)
-    if synced is not None:
-        return Finding(
-            "folder", "warn", f"{workspace.folder} looks synchronised ({synced}): a half-copied store is a broken one",
-            "keep .fairway outside of folders that are synchronised",
-        )  # fmt: skip
+    wrong = unsafe(workspace.folder)
+    if wrong is not None:
+        advice = "move it to a local disk, or the store to a server: fairway admin move --to postgresql://..."
+        return Finding("folder", "warn", wrong, advice)
     if not os.access(workspace.folder, os.W_OK):
         return Finding("folder", "fail", f"{workspace.folder} can't be written", "give it back to its owner")
-    return Finding("folder", "pass", f"{workspace.folder} on {kind}")
-
-
-def filesystem(path: Path, *, mounts: Path = Path("/proc/mounts")) -> str:
-    """The kind of the file system that holds `path`, as the kernel calls it; "unknown" where it does not say."""
-    try:
-        lines = mounts.read_text(errors="replace").splitlines()
-    except OSError:
-        return "unknown"
-    best, kind = "", "unknown"
-    real = str(path.resolve())
-    for line in lines:
-        fields = line.split()
-        if len(fields) < 3:
-            continue
-        point = fields[1].replace("\\040", " ")
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and len(point) >= len(best):
-            best, kind = point, fields[2]
-    return kind
+    return Finding("folder", "pass", str(workspace.folder))
 
 
 def _disk(workspace: Workspace) -> Finding:
@@ -284,7 +256,9 @@ def _tables(workspace: Workspace) -> Iterator[Finding]:
         what = [f"{len(lost)} files of the log" if lost else "", f"datasets {', '.join(gone[:5])}" if gone else ""]
         yield Finding("data", "fail", f"missing: {', '.join(filter(None, what))}", "restore a backup")
     else:
-        yield Finding("data", "pass", f"{_n(len(datasets), 'dataset')} and {_n(len(files), 'file')} of the log are there")
+        yield Finding(
+            "data", "pass", f"{_n(len(datasets), 'dataset')} and {_n(len(files), 'file')} of the log are there"
+        )
     if half:
         yield Finding("erasures", "warn", f"not finished: {', '.join(half)}", "run the same fairway admin erase again")
 

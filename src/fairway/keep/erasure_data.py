@@ -133,6 +133,12 @@ def _repack(work: Work, row: Row) -> None:
             work.store, tx, actor=work.actor, action="version_erased", subject=thing, erasure=work.name,
             artifact=artifact, was=row.artifact, rows=gone,
         )  # fmt: skip
+        runs = schema.run  # so that a run can still be made again from what it packed
+        made = sa.and_(runs.c.workspace == work.store.workspace, runs.c.model == row.model)
+        for run in tx.execute(sa.select(runs.c.run, runs.c.result).where(made)).all():
+            if (run.result or {}).get("artifact") == row.artifact:
+                result = {**run.result, "artifact": artifact}
+                tx.execute(sa.update(runs).where(made, runs.c.run == run.run).values(result=result))
         old = sa.cast(steps.c.result, sa.Text).contains(row.artifact)
         tx.execute(sa.delete(steps).where(steps.c.workspace == work.store.workspace, old))
         for end in tx.execute(

@@ -145,7 +145,7 @@ class Work:
         if not self.doomed:
             return
         with self.store.read() as tx:
-            pinned = pins(self.workspace, tx)
+            pinned = pins(self.workspace, tx, without_packages=self.doomed)
         for blob in sorted(self.doomed - pinned):
             self.workspace.blobs.delete(blob)
         self.count("files deleted", len(self.doomed - pinned))

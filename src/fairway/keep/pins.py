@@ -63,11 +63,12 @@ def pins(
     *,
     runs_since: datetime | None = None,
     without_datasets: Collection[str] = (),
+    without_packages: Collection[str] = (),
 ) -> set[str]:
     """Every blob that something in the store needs, files of packages included.
 
     runs_since: results of runs that made no version, and of steps, count only when they are younger. without_datasets:
-    these rows are about to be forgotten.
+    these rows are about to be forgotten. without_packages: that were replaced: a run that made one keeps it no more.
     Raises: Refused when a version's package can't be read: then nobody can tell what it needs.
     """
     store, blobs = workspace.store, workspace.blobs
@@ -76,6 +77,8 @@ def pins(
     for text in _texts(store, tx, runs_since, without_datasets):
         found.update(_DIGEST.findall(text))
         packages.update(_ARTIFACT.findall(text))
+    found.difference_update(without_packages)
+    packages.difference_update(without_packages)
     for row in tx.execute(
         sa.select(schema.version.c.model, schema.version.c.version, schema.version.c.artifact).where(
             schema.version.c.workspace == store.workspace
@@ -105,10 +108,9 @@ def _texts(
             made = sa.select(schema.version.c.run).where(schema.version.c.workspace == store.workspace)
             where.append(sa.or_(table.c.started_at >= runs_since, table.c.run.in_(made)))
         query = sa.select(*(sa.cast(c, sa.Text) for c in columns)).where(*where)
-        for row in tx.execute(query.execution_options(yield_per=_PIECE)):
-            for value in row:
-                if value is not None and len(value) >= 64:
-                    yield value
+        with tx.execute(query.execution_options(yield_per=_PIECE)) as rows:
+            for row in rows:
+                yield from (value for value in row if value is not None and len(value) >= 64)
 
 
 def _files(blobs: Blobs, artifact: str, *, whose: str) -> set[str]:

@@ -3,7 +3,6 @@
 Sums, windows and rollouts stay: they hold counts, nobody's row. Every drop is an audit entry in its own transaction.
 """
 
-import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
@@ -12,8 +11,7 @@ from sqlalchemy import Connection
 
 from fairway import clock
 from fairway.contract.view import parse_duration
-from fairway.errors import StoreError
-from fairway.store import audit, heads, schema
+from fairway.store import audit, schema
 from fairway.store.base import Store
 from fairway.store.workspace import Workspace
 
@@ -22,18 +20,12 @@ _HOUR_US = 3_600_000_000
 _AT_ONCE = 20_000  # predictions in one transaction: a rollback must not wait long for the writer's place
 _STATE = "log_retention"  # name in `monitor_state`
 
-log = logging.getLogger(__name__)
-
 
 def tick(workspace: Workspace, now: datetime) -> bool:
-    """Drop what is due, once a day per model, and write the audit log's daily head; True if anything was written."""
+    """Drop what is due, at most once a day per model; True if anything was written. A schedule calls it."""
     changed = False
     for model, keep in _rules(workspace.store).items():
         changed |= drop(workspace, model, keep=keep, now=now)
-    try:
-        changed |= heads.due(workspace)
-    except StoreError as error:  # the place kept elsewhere is away: the loop goes on, the doctor tells
-        log.error("the head of the audit log can't be written to %s: %s", heads.elsewhere(), error)
     return changed
 
 

@@ -146,5 +146,3 @@ def _declared(column: Column, given: Mapping[str, Any]) -> tuple[Column, list[st
         made["nulls"] = False
     assumed = tuple(key for key in column.assumed if key not in made)
     return replace(column, **made, assumed=assumed), notes
-
-

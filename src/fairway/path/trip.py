@@ -272,7 +272,7 @@ class Trip:
             number = None
             if self._may_register:
                 number = int(known.version) if known is not None else versions.register(self.store, tx, new)
-                versions.remember_model(self.store, tx, name, str(self.project.root), settings)
+                versions.remember_model(self.store, tx, name, str(self.project.root), settings, actor=self.actor)
                 thing = f"{name}@{number}"
                 self.steps.say("register", thing, 0.0, cached=known is not None, id=thing)
                 checks = _named(checks, thing)

@@ -40,13 +40,18 @@ class EmbeddedServing:
         observers: Sequence[Observer] | None = None,
         tick: Tick | None = None,
         run_job: Callable[[Workspace, Claim], None] | None = None,
+        online: str | None = None,
     ) -> None:
-        """run_job: by default `fairway.fleet.jobs.run_job`, in this process, with this object's `call` and `wait`."""
+        """run_job: by default `fairway.fleet.jobs.run_job`, in this process, with this object's `call` and `wait`.
+
+        online: URL of the online state; by default a file of the workspace, whatever FAIRWAY_ONLINE says.
+        """
         self.workspace = workspace
         self._loop = asyncio.new_event_loop()
         self._loaded: dict[str, Predictor] = {}
         self._worker = Worker(workspace, observers=observers, tick=tick, run_job=run_job or self._job)
-        self._sources = Sources(workspace, place=str(workspace.folder / "online.db"))
+        self._online = online or str(workspace.folder / "online.db")
+        self._sources = Sources(workspace, place=self._online)
         self._gateway = self._loop.run_until_complete(self._start())
         self.failed: dict[str, str] = {}  # endpoint -> why its newest epoch can't be reached
 
@@ -55,7 +60,7 @@ class EmbeddedServing:
             workspace=self.workspace.name,
             name="g1",
             spool=self.workspace.dir("spool"),
-            online=self.workspace.folder / "online.db",
+            online=self._online,
             predictor=self._predictor,
             access=None,
         )

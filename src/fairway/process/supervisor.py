@@ -25,7 +25,7 @@ from fairway.process.actuator import Actuator
 from fairway.process.children import Child
 from fairway.process.grid import grid
 from fairway.serve.spool import seal_orphans
-from fairway.store import schema, tokens
+from fairway.store import place, schema, tokens
 from fairway.store.changes import Changes
 from fairway.store.gateways import LOCK, SERVE, supervisor_socket, try_lock
 from fairway.store.workspace import Workspace
@@ -161,6 +161,9 @@ class _Supervisor:
             ),
         ]  # fmt: skip
         self._announce()
+        embedded = self.workspace.store.file
+        if embedded is not None and (wrong := place.warning(embedded.parent)) is not None:
+            self._say(f"warning: {wrong}")
         threading.Thread(target=self._listen, args=[loop], name="store-changes", daemon=True).start()
         try:
             await self._poll()

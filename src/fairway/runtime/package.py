@@ -131,7 +131,7 @@ def materialise(workspace: "Workspace", artifact: str) -> Path:
             for name, digest in manifest.files.items():
                 path = temporary / name
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(workspace.blobs.get(digest))
+                workspace.blobs.fetch(digest, path)
             (temporary / MANIFEST).write_bytes(workspace.blobs.get(artifact))
             temporary.rename(target)
         except OSError as exc:

@@ -5,7 +5,7 @@ on; and a state that was lost, or is new, is whole again. Reads tables and the s
 """
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 import sqlalchemy as sa
@@ -23,6 +23,7 @@ from fairway.serve.online import Need, OnlineStore
 from fairway.store import schema
 from fairway.store.workspace import Workspace
 
+LAST = datetime(9999, 1, 1, tzinfo=UTC)
 SPARE = timedelta(days=1)  # look-ups may be that much in the past, as where events are forgotten
 
 
@@ -55,7 +56,9 @@ def fill(online: OnlineStore, project: Project, needs: Sequence[Need], *, now: d
     for name, settings in project.settings.sources.items():
         mine = [need for need in needs if need.slot.source == name]
         if mine:
-            events = reachable(source_events(project, name, now=now), mine, at=settings.at, now=now)
+            # Also what has happened and is not known yet: nothing else would bring it, and no look-up sees it before.
+            happened = source_events(project, name, now=LAST).filter(pl.col(settings.at) <= now)
+            events = reachable(happened, mine, at=settings.at, now=now)
             for rows in event_rows(project, name, events):
                 new += online.put(name, rows, history=True)
     return new

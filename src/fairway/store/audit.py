@@ -6,7 +6,8 @@ found by walking the chain; a tail that was cut off or written anew, only with a
 """
 
 import json
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Generator, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -65,12 +66,13 @@ def walk(store: Store, *, at: Collection[int] = ()) -> Chain:
     """
     previous, count = GENESIS, 0
     hashes: dict[int, str] = {}
-    for raw in _raw(store):
-        if not _follows(raw, count + 1, previous, store.workspace):
-            return Chain(count, previous, count + 1, hashes)
-        previous, count = raw["hash"], count + 1
-        if count in at:
-            hashes[count] = previous
+    with closing(_raw(store)) as rows:  # it may end early, and a cursor on a server must not stay open
+        for raw in rows:
+            if not _follows(raw, count + 1, previous):
+                return Chain(count, previous, count + 1, hashes)
+            previous, count = raw["hash"], count + 1
+            if count in at:
+                hashes[count] = previous
     return Chain(count, previous, None, hashes)
 
 
@@ -98,7 +100,7 @@ def lines(store: Store) -> Iterator[bytes]:
         yield fingerprint.canonical(_entry(raw) | {"hash": raw["hash"]}) + b"\n"
 
 
-def _raw(store: Store) -> Iterator[dict[str, Any]]:
+def _raw(store: Store) -> Generator[dict[str, Any], None, None]:
     """Rows as they lie in the table: a changed one may hold what is neither a time nor JSON."""
     table = schema.audit
     columns = [
@@ -108,8 +110,8 @@ def _raw(store: Store) -> Iterator[dict[str, Any]]:
         for c in table.columns
     ]
     query = sa.select(*columns).where(table.c.workspace == store.workspace).order_by(table.c.entry)
-    with store.read() as tx:
-        for row in tx.execute(query.execution_options(yield_per=_PIECE)):
+    with store.read() as tx, tx.execute(query.execution_options(yield_per=_PIECE)) as rows:
+        for row in rows:
             yield dict(row._mapping)
 
 
@@ -119,7 +121,7 @@ def _entry(raw: Mapping[str, Any]) -> dict[str, Any]:
     return kept | {"at": clock.iso(clock.from_us(raw["at"])), "detail": json.loads(raw["detail"])}
 
 
-def _follows(raw: Mapping[str, Any], number: int, previous: str, workspace: str) -> bool:
+def _follows(raw: Mapping[str, Any], number: int, previous: str) -> bool:
     try:
         digest = fingerprint.of_value(_entry(raw))
     except (ValueError, TypeError, OverflowError):

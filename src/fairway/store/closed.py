@@ -19,25 +19,33 @@ def mark(tx: Connection, workspace: str) -> dict[str, Any] | None:
     return found
 
 
+def shown(name: str) -> str:
+    """A store's name for a person: a file by its path.
+
+    >>> shown("sqlite:////home/ana/churn/.fairway/store.db")
+    '/home/ana/churn/.fairway/store.db'
+    """
+    return name.removeprefix("sqlite:///")
+
+
 def refuse(tx: Connection, workspace: str, *, name: str) -> None:
     """To be asked in every transaction that writes. Raises: StoreMoved where the mark stands."""
     found = mark(tx, workspace)
     if found is None:
         return
+    here, there = shown(name), shown(found["to"] if "to" in found else found["from"])
     if found["state"] == "moved":
-        wanted = [
-            f"{'set' if value else 'unset'} {k}{'=' + value if value else ''}" for k, value in found["set"].items()
-        ]
+        wanted = ", ".join(f"set {k}={value}" if value else f"unset {k}" for k, value in found["set"].items())
         raise StoreMoved(
-            f"this workspace was moved from {name} to {found['to']} on {found['at'][:10]}, and nothing more is written "
-            f"here: {', '.join(wanted)}"
+            f"this workspace was moved from {here} to {there} on {found['at'][:10]}, and nothing more is written here: "
+            f"{wanted}"
         )
     if found["state"] == "moving":
         raise StoreMoved(
-            f"this workspace is being moved to {found['to']} since {found['at'][:16]}Z, and nothing is written until "
-            "that is done. If it was interrupted, repeat the same `fairway admin move`, or give it up with "
+            f"this workspace is being moved to {there} since {found['at'][:16]}Z, and nothing is written until that is "
+            "done. If it was interrupted, repeat the same `fairway admin move`, or give it up with "
             "`fairway admin move --cancel`"
         )
     raise StoreMoved(
-        f"a move from {found['from']} into {name} is not finished: repeat the same `fairway admin move` there first"
+        f"a move from {there} into {here} is not finished: repeat the same `fairway admin move` there first"
     )

@@ -1,8 +1,8 @@
 """Signed heads of the audit chain: what tells a cut or rewritten tail from the real one, when a copy is kept elsewhere.
 
-A head names the newest entry and its hash, signed with this workspace's ed25519 key (`.fairway/keys/`, 0600). The loop
-writes one a day to the place that FAIRWAY_AUDIT_HEADS names: a folder (another disk, a mount that only takes new
-files) or an s3:// path (a bucket with object lock). Without it nothing is written, and the doctor says so.
+A head names the newest entry and its hash, signed with this workspace's ed25519 key (`.fairway/keys/`, 0600). A schedule
+(`fleet.schedules`) writes one a day to the place that FAIRWAY_AUDIT_HEADS names: a folder (another disk, a mount that
+only takes new files) or an s3:// path (a bucket with object lock). Without it nothing is written, and the doctor says so.
 """
 
 import json
@@ -158,28 +158,8 @@ def elsewhere() -> str | None:
     return os.environ.get(VARIABLE) or None
 
 
-def due(workspace: Workspace) -> bool:
-    """Write today's head to the place kept elsewhere; whether one was written. Raises: StoreError when it takes none.
-
-    Nothing happens without such a place, on a virtual clock, within a day of the last one, or without a new entry.
-    """
-    place = elsewhere()
-    if place is None or clock.is_virtual():
-        return False
-    before = last_written(workspace)
-    if before is not None and clock.now() - clock.parse_iso(before["at"]) < EVERY:
-        return False
-    table = schema.audit
-    with workspace.store.read() as tx:
-        newest = tx.scalar(sa.select(sa.func.max(table.c.entry)).where(table.c.workspace == workspace.store.workspace))
-    if newest is None or (before is not None and newest <= before["entry"]):
-        return False
-    write_elsewhere(workspace, place)
-    return True
-
-
 def write_elsewhere(workspace: Workspace, place: str) -> Head:
-    """A head of now, under a name of its own in `place`. Raises: StoreError."""
+    """A head of now, in `place` under its entry's number: without a new entry nothing is added. Raises: StoreError."""
     head = sign(workspace)
     outside.put(place, f"{head.workspace}-{head.entry:010d}.json", head.to_bytes())
     store = workspace.store

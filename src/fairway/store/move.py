@@ -83,7 +83,9 @@ class Mover:
         self.moves_blobs = self.to_blobs.where != self.from_blobs.where
         self._blobs_url = workspace.blobs_url if wanted is None else wanted
         if engine.parse_url(self.to_url) == engine.parse_url(workspace.store_url):
-            raise UsageError(f"the workspace is in {self.source.name} already; name another store", field="to")
+            raise UsageError(
+                f"the workspace is in {closed.shown(self.source.name)} already; name another store", field="to"
+            )
 
     # -- what would happen -------------------------------------------------------------------------------------------
 
@@ -122,7 +124,7 @@ class Mover:
         if here is not None and (here["to"], here["blobs"]) != (self._to_name(), self._told_blobs()):
             blobs = f" with blobs to {here['blobs']}" if here["blobs"] else ""
             raise UsageError(
-                f"a move to {here['to']}{blobs} is under way: repeat that one, or give it up with: "
+                f"a move to {closed.shown(here['to'])}{blobs} is under way: repeat that one, or give it up with: "
                 "fairway admin move --cancel"
             )
         with destination.read() as tx:
@@ -134,10 +136,8 @@ class Mover:
         started = progress is not None and identity is not None and progress["identity"] == identity
         left = there is not None and (same or started)  # this workspace's own, from before it went on, or given up
         if held and not left:
-            raise UsageError(
-                f"{self._to_name()} holds another workspace named {self.name!r} ({', '.join(held[:3])} …): "
-                "choose another database", field="to",
-            )  # fmt: skip
+            what = f"another workspace named {self.name!r} ({', '.join(held[:3])} …)"
+            raise UsageError(f"{closed.shown(self._to_name())} holds {what}: choose another database", field="to")
         if self.moves_blobs and self.to_blobs.where not in places and next(self.to_blobs.pages(size=1), None):
             raise UsageError(
                 f"{self.to_blobs.where} holds blobs of another workspace named {self.name!r}: choose another prefix",
@@ -262,7 +262,7 @@ class Mover:
                 for rows in transfer.chunks(tx, table, self.name, after=after):
                     progress["tables"][table.name] = transfer.key_of(table, rows[-1])
                     with destination.write(closed_too=True) as there:
-                        transfer.insert(destination, there, table, rows, workspace=self.name)
+                        transfer.insert(there, table, rows)
                         self._set(destination, there, PROGRESS, progress)
                     copied += len(rows)
                     self._say(f"rows    {table.name}: {copied:,} copied")
@@ -342,7 +342,7 @@ def cancel(workspace: Workspace, *, to: str | None, actor: str) -> dict[str, Any
         with source.read() as tx:
             mark = closed.mark(tx, name)
         if mark is None or mark["state"] == "arriving":
-            raise UsageError(f"no move from {source.name} is under way")
+            raise UsageError(f"no move from {closed.shown(source.name)} is under way")
         if mark["state"] == "moved":
             with source.read() as tx:
                 closed.refuse(tx, name, name=source.name)

@@ -51,15 +51,14 @@ def warning(folder: Path, *, mounts: list[Mount] | None = None) -> str | None:
         mount = _mount_of(path, _mounts() if mounts is None else mounts)
         if mount is not None and _is_network(mount.kind):
             return (
-                f"{folder} is on {mount.at} ({mount.kind}), a network file system: locks and syncs are not dependable "
-                "there and SQLite may lose or corrupt the store; keep it on a local disk, or set FAIRWAY_STORE to "
-                "postgresql://..."
+                f"{folder} is on {mount.at} ({mount.kind}), a network file system: SQLite can't trust locks and syncs "
+                "there, and may lose or corrupt the store"
             )
         by = _synced_by(path)
         if by is not None:
             return (
-                f"{folder} is in a folder that {by} synchronises: it copies the store while it is written, and two "
-                "machines may overwrite each other's; keep it elsewhere"
+                f"{folder} is in a folder that {by} synchronises: a copy of a store that is being written is broken, "
+                "and two machines overwrite each other's"
             )
     return None
 

@@ -4,6 +4,7 @@ Tick k of a schedule lies at `starts_at` + k times `every`. `tick(now)` looks on
 repeated, killed anywhere, called by several machines at once, and works on a virtual clock as on the real one.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -71,12 +72,16 @@ def remove(store: Store, tx: Connection, name: str) -> None:
         tx.execute(sa.delete(table).where(table.c.workspace == store.workspace, table.c.schedule == name))
 
 
-def tick(store: Store, now: datetime) -> bool:
-    """Queue the jobs of all ticks that are due; True if anything was written. Call until False."""
-    with store.read() as tx:
-        due = [row for row in _rows(store, tx) if not row.paused and _due(row, now)[0]]
+def tick(store: Store, now: datetime, *, known: Sequence[Row] | None = None) -> bool:
+    """Queue the jobs of all ticks that are due; True if anything was written. Call until False.
+
+    known: the schedules as `listed` gave them just now, when they were read already.
+    """
+    if known is None:
+        with store.read() as tx:
+            known = _rows(store, tx)
     made = False
-    for row in due:
+    for row in (row for row in known if not row.paused and _due(row, now)[0]):
         with store.write() as tx:
             fresh = next((r for r in _rows(store, tx, row.schedule) if not r.paused), None)
             if fresh is not None:  # as it stands now that nobody else can change it

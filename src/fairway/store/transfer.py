@@ -16,7 +16,6 @@ from sqlalchemy import Connection
 
 from fairway import clock
 from fairway.store import closed, schema
-from fairway.store.base import Store
 
 CHUNK = 1000
 PROGRESS = "move"  # of table meta, at the destination: how far a move has come
@@ -76,9 +75,9 @@ def key_of(table: sa.Table, row: dict[str, Any]) -> list[Any]:
     return [clock.to_us(value) if isinstance(value, datetime) else value for value in values]
 
 
-def insert(store: Store, tx: Connection, table: sa.Table, rows: list[dict[str, Any]], *, workspace: str) -> None:
-    """Rows of another store; those that are there already stay."""
-    store.insert_new(tx, table, [{**row, "workspace": workspace} for row in rows])
+def insert(tx: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+    """Rows of another store, none of which is there yet."""
+    tx.execute(sa.insert(table), rows)
 
 
 def sum_of(tx: Connection, table: sa.Table, workspace: str) -> Sum:

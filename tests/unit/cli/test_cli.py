@@ -118,7 +118,7 @@ def test_every_command_has_help_and_json() -> None:
         (["score", "--data", "x.parquet"], 2, "fairway score is not in this version"),
         (["export", "churn@1", "out/"], 2, "fairway export is not in this version"),
         (["import", "mlflow", "http://x"], 2, "fairway import is not in this version"),
-        (["admin", "gc"], 2, "fairway admin gc is not in this version"),
+        (["admin", "retire"], 2, "fairway admin retire is not in this version"),
         (["backtest", "--from", "soon", "--to", "2014-06-01"], 2, "'soon' is no date"),
         (["backtest", "--from", "2014-06-01", "--to", "2014-05-01"], 2, "is not after"),
         (["backtest", "--from", "2014-05-01", "--to", "2014-06-01", "--retrain", "weekly"], 2, "--retrain takes"),
@@ -177,7 +177,7 @@ SHOWS = {
     ("rollback", "late-flights", "--dry-run"): ["would end rollout-2 and go back to @2"],
     ("answer", "review-1", "continue", "--dry-run"): ["would be recorded"],
     ("admin", "audit", "verify"): ["entries 1 to 2 unbroken", "cut tail"],
-    ("admin", "doctor"): ["sqlite", "pass"],
+    ("admin", "token", "list"): ["this machine, .fairway/token", "never"],
 }
 
 

@@ -190,7 +190,10 @@ def test_new_writes_the_dialect_down(tmp_path: Path) -> None:
     assert 'delimiter = ";"' in text and 'encoding = "cp1252"' in text
     assert any("semicolons" in line for _, line in made.decisions)
     assert load_project(made.root).settings.data.delimiter == ";"
-    assert snapshot(load_project(made.root), now=datetime(2026, 1, 1, tzinfo=UTC)).frame["x"][:2].to_list() == [0.5, 1.5]
+    assert snapshot(load_project(made.root), now=datetime(2026, 1, 1, tzinfo=UTC)).frame["x"][:2].to_list() == [
+        0.5,
+        1.5,
+    ]
 
 
 def test_the_decimal_mark_of_the_table_counts_where_a_column_has_none(tmp_path: Path) -> None:
@@ -274,7 +277,10 @@ def test_a_query_of_sqlite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     assert read("select * from t where b like 'x%'", "env:WAREHOUSE").equals(read("select * from t"))
     assert read("select * from t").schema == {"a": pl.Int64, "b": pl.String, "c": pl.Float64}
     for sql, says in [
-        ("select case when a > 3 then 'x' else a end as v from t", 'the query, row 5, column v: "x" is text; row 1 has'),
+        (
+            "select case when a > 3 then 'x' else a end as v from t",
+            'the query, row 5, column v: "x" is text; row 1 has',
+        ),
         ("delete from t", "attempt to write a readonly database"),
         ("selec 1", "syntax error"),
         ("select a, b as a from t", "both called"),

@@ -63,7 +63,11 @@ class Kept:
             "contract.toml": b"format = 1\n",
             "fairway.toml": b"format = 1\n",
             "heldout.msgpack": msgspec.msgpack.encode(
-                {"rows": [{"who": w, "size": 1.0} for w in who], "events": [None] * len(who), "outputs": [0.5] * len(who)}
+                {
+                    "rows": [{"who": w, "size": 1.0} for w in who],
+                    "events": [None] * len(who),
+                    "outputs": [0.5] * len(who),
+                }
             ),
         }
         made = {name: self.workspace.blobs.put(data) for name, data in files.items()}
@@ -79,7 +83,9 @@ class Kept:
         parts.store_dataset(self.workspace, dataset, frame, {"files": {}}, now=clock.now())
         return dataset
 
-    def version(self, *, artifact: str | None = None, dataset: str | None = None, run: str = "run-1", **more: Any) -> int:
+    def version(
+        self, *, artifact: str | None = None, dataset: str | None = None, run: str = "run-1", **more: Any
+    ) -> int:
         store = self.workspace.store
         new = versions.NewVersion(
             model=MODEL, project_path=str(self.workspace.root), run=run, artifact=artifact or self.package(),
@@ -90,7 +96,9 @@ class Kept:
         with store.write() as tx:
             return versions.register(store, tx, new)
 
-    def run(self, name: str, *, status: str = "done", result: Any = None, at: datetime | None = None, **more: Any) -> None:
+    def run(
+        self, name: str, *, status: str = "done", result: Any = None, at: datetime | None = None, **more: Any
+    ) -> None:
         began = at or clock.now()
         row = {
             "workspace": self.workspace.name, "run": name, "model": MODEL, "status": status, "cause": "person",

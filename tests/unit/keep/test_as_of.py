@@ -26,7 +26,9 @@ def lived(kept: Any, still: Any) -> Any:
     """@1 live on day 0; a canary of @2 on day 2, promoted on day 3, rolled back on day 5."""
     store = kept.workspace.store
     kept.version()
-    kept.version(artifact=kept.package(text=b"second"), dataset=kept.dataset(["d", "e", "f"]), run="run-2", author="lee")
+    kept.version(
+        artifact=kept.package(text=b"second"), dataset=kept.dataset(["d", "e", "f"]), run="run-2", author="lee"
+    )
 
     def put(day: int, action: str, **values: Any) -> None:
         still(NOW + day * DAY)
@@ -75,8 +77,11 @@ def test_the_lines_say_who_what_and_on_which_evidence(lived: Any) -> None:
         "production at 2026-03-04 18:00 UTC   small@2, 100 %, champion since 04 Mar 2026 12:00 by rollout-2"
     )
     text = "\n".join(lines)
-    for said in ("(sha256 checked)", "reproduce: not run (add --reproduce)", 'kim, 03 Mar 2026 12:00, "MC-198"; author lee',
-                 "gate 1 of 1", "1 that day in the log; labels for 1", "unbroken; head matches the copy signed on"):  # fmt: skip
+    wanted = (
+        "(sha256 checked)", "reproduce: not run (add --reproduce)", 'kim, 03 Mar 2026 12:00, "MC-198"; author lee',
+        "gate 1 of 1", "1 that day in the log; labels for 1", "unbroken; head matches the copy signed on",
+    )  # fmt: skip
+    for said in wanted:
         assert said in text
     assert "nobody was asked; author ana" in "\n".join(as_of_lines(at(lived, 1), []))
     again = at(lived, 3.25, reproduce=lambda run: {"outcome": "differs", "text": f"{run} differs"})

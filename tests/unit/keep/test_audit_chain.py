@@ -159,10 +159,12 @@ def test_the_daily_head_goes_to_the_place_kept_elsewhere(
     workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write(workspace, 2)
-    assert not heads.due(workspace)  # nobody named a place
+    assert heads.elsewhere() is None and heads.last_written(workspace) is None
     place = tmp_path / "elsewhere"
     monkeypatch.setenv(heads.VARIABLE, str(place))
-    assert heads.due(workspace) and not heads.due(workspace)  # once a day
+    for _ in range(2):  # without a new entry the second adds nothing
+        heads.write_elsewhere(workspace, heads.elsewhere() or "")
+    assert (heads.last_written(workspace) or {})["entry"] == 3
     (file,) = place.iterdir()
     assert file.name == "default-0000000003.json"
     write(workspace, 2)

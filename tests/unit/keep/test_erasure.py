@@ -31,7 +31,8 @@ def filled(kept: Any, still: Any) -> Any:
     data = kept.dataset([WHO, "b", "c"])
     checks = [{"name": "row-wise-features", "verdict": "fail", "summary": f"who {WHO} is 29.85 alone"}]
     kept.version(artifact=kept.package([WHO, "b"]), dataset=data, checks=checks, settings=settings)
-    kept.run("run-1", result={"dataset": data, "note": f"see {WHO}."})
+    artifact = kept.rows(schema.version)[0]["artifact"]
+    kept.run("run-1", result={"dataset": data, "artifact": artifact, "note": f"see {WHO}."})
     kept.run("run-other", status="failed", steps=[{"name": "snapshot", "id": kept.dataset([WHO, "z"])}])
     folder = kept.workspace.dir("runs") / "run-1"
     folder.mkdir()

@@ -154,7 +154,7 @@ def test_gc_beside_runs_that_name_what_lies_there(kept: Any) -> None:
     thread = threading.Thread(target=collecting)
     thread.start()
     try:
-        for turn in range(4):
+        for turn in range(2):
             past = (clock.machine_now() - timedelta(days=3)).timestamp()
             for data in contents:
                 digest = blobs.put(data)
@@ -164,7 +164,13 @@ def test_gc_beside_runs_that_name_what_lies_there(kept: Any) -> None:
                 digest = blobs.put(data)
                 lost += [] if digest in blobs else [(turn, digest)]
             with kept.workspace.store.write() as tx:
-                row = {"workspace": "default", "segment": f"s{turn}", "blob": "x" * 64, "rows": 1, "folded_at": clock.now()}
+                row = {
+                    "workspace": "default",
+                    "segment": f"s{turn}",
+                    "blob": "x" * 64,
+                    "rows": 1,
+                    "folded_at": clock.now(),
+                }
                 tx.execute(sa.insert(schema.segment).values(**row))
     finally:
         stop.set()

@@ -11,7 +11,6 @@ from fairway.checks.subject import who
 from fairway.contract.columns import Column, Contract
 from fairway.data import log
 from fairway.data.segment import EventRow, Events, hashed, kept_event, kept_key, lookup_notes
-from fairway.store import schema
 
 MARK = "zebra-7319-marker"
 
@@ -87,7 +86,9 @@ def test_looked_up_columns_that_are_not_plain_are_noted() -> None:
     assert [(n.name, n.role, n.log) for n in lookup_notes(columns)] == [("a", "lookup", "hash")]
 
 
-@pytest.mark.parametrize(("rule", "shown"), [("plain", f"who {MARK}"), ("hash", f"who {hashed(MARK)}"), ("drop", "a row")])
+@pytest.mark.parametrize(
+    ("rule", "shown"), [("plain", f"who {MARK}"), ("hash", f"who {hashed(MARK)}"), ("drop", "a row")]
+)
 def test_evidence_names_a_row_as_the_log_would(rule: Any, shown: str) -> None:
     contract = Contract(columns=(Column(name="who", type="string", role="entity", log=rule),))
     assert who(contract, {"who": MARK}) == shown
@@ -106,4 +107,3 @@ def test_a_reference_names_no_bin_by_a_private_value() -> None:
         contract = Contract(columns=(Column(name="note", type="string", log=rule), *columns))  # type: ignore[arg-type]
         made = build_reference(frame, at=None, contract=contract, window=timedelta(days=1))
         assert (MARK in repr(made)) is said
-

@@ -6,6 +6,7 @@ from typing import Any
 import sqlalchemy as sa
 from keep_world import MODEL, NOW, SETTINGS, request
 
+from fairway import clock
 from fairway.data import log
 from fairway.keep import retention
 from fairway.registry import versions
@@ -38,6 +39,17 @@ def test_old_hours_go_and_young_ones_stay(kept: Any, still: Any) -> None:
     assert (entry["action"], entry["subject"], entry["detail"]["predictions"]) == ("log_dropped", MODEL, 2)
     ids = {row["prediction"] for row in kept.rows(schema.prediction)}
     assert {row["prediction"] for row in kept.rows(schema.label)} <= ids
+
+
+def test_a_schedule_does_it(kept: Any, still: Any) -> None:
+    from fairway.fleet.schedules import KINDS, STANDING
+
+    remember(kept, "2d")
+    kept.fold(request("r", ["a"], at=NOW - timedelta(days=5)))
+    (standing,) = (s for s in STANDING if s.kind == "drop_old_log")
+    job: Any = None  # it keeps no steps
+    assert standing.every == timedelta(days=1) and KINDS[standing.kind](kept.workspace, {"tick": clock.iso(NOW)}, job)
+    assert kept.rows(schema.prediction) == []
 
 
 def test_it_runs_once_a_day_and_in_pieces(kept: Any, still: Any, monkeypatch: Any) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 import typer
 
 from fairway.cli.main import app
-from fairway.contract.columns import Column, Contract
+from fairway.contract.columns import Column, Contract, Rule
 from fairway.contract.dump import toml_value
 from fairway.contract.settings import Settings, SourceSettings
 
@@ -67,7 +67,7 @@ def settings() -> str:
         "`label_delay = \"unknown\"`, `every = \"never\"`.\n",
         "\n## fairway.toml\n\n",
         _table(Settings, skip=("data", "sources", "split", "train", "gates", "endpoint", "rollout", "monitor",
-                               "retrain", "limits")),
+                               "retrain", "log", "limits")),
     ]  # fmt: skip
     meanings = _meanings(Settings)
     for item in fields(Settings):
@@ -78,7 +78,8 @@ def settings() -> str:
             parts.append(f"\n### [{item.name}]\n\n{_first(hint)}\n\n{_table(hint)}")
         elif item.name in ("train", "gates"):
             parts.append(f"\n### [{item.name}]\n\n{_sentence(meanings[item.name])}\n")
-    parts.append("\n## contract.toml\n\n" + _table(Contract, skip=("columns", "sources")))
+    parts.append("\n## contract.toml\n\n" + _table(Contract, skip=("columns", "sources", "rules")))
+    parts.append(f"\n### [rules.NAME]\n\n{_first(Rule)}\n\n{_table(Rule, skip=('name',))}")
     parts.append(f"\n### [columns.NAME]\n\n{_first(Column)}\n\n{_table(Column, skip=('name',))}")
     return "".join(parts)
 

@@ -29,7 +29,7 @@ def register(app: typer.Typer) -> None:
 
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="The model's name; a folder of this name is made.")],
-    data: Annotated[str, typer.Option("--data", metavar="TABLE", help="A file, folder, glob, s3:// or \"select ...\".")],
+    data: Annotated[str, typer.Option("--data", metavar="TABLE", help='A file, folder, glob, s3:// or "select ...".')],
     target: Annotated[str, typer.Option("--target", metavar="COLUMN", help="What is to be predicted.")],
     at: Annotated[str | None, typer.Option("--at", metavar="COLUMN", help="When a prediction is asked.")] = None,
     entity: Annotated[str | None, typer.Option("--entity", metavar="COLUMN", help="What a row is about.")] = None,

@@ -138,7 +138,9 @@ def _equality(windows: Sequence[Json]) -> list[str]:
 def _source(found: Json) -> str:
     """A table as it was last read."""
     newest = f", newest {local(found['newest'])}" if found["newest"] else ""
-    said = {"held": f"   HELD: {found['review']}", "accepted": f"   accepted: {found['review']}"}.get(found["state"], "")
+    said = {"held": f"   HELD: {found['review']}", "accepted": f"   accepted: {found['review']}"}.get(
+        found["state"], ""
+    )
     return f"{found['rows']:,} rows{newest}, read {local(found['read_at'])}{said}"
 
 

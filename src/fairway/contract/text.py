@@ -200,7 +200,9 @@ def _endpoint(table: Table) -> EndpointSettings:
         p99=table.duration("p99", base.p99, low=_SHORT, high=timedelta(minutes=1)),
         deadline=table.duration("deadline", base.deadline, low=timedelta(milliseconds=10), high=timedelta(minutes=5)),
         max_errors=table.share("max_errors", base.max_errors),
-        look_up_deadline=table.duration("look_up_deadline", base.look_up_deadline, low=_SHORT, high=timedelta(seconds=30)),
+        look_up_deadline=table.duration(
+            "look_up_deadline", base.look_up_deadline, low=_SHORT, high=timedelta(seconds=30)
+        ),
         on_missing=table.text("on_missing", base.on_missing, known=("null", "refuse")),
     )
 

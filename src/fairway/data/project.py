@@ -194,7 +194,9 @@ def _check_sources(settings: Settings, contract: Contract) -> None:
                 )
         for key, column in (("at", source.at), ("known_at", source.known_at)):
             if column is not None and types[column] != "datetime":
-                raise SettingsError(f"sources.{name}.{key}: {column} is a {types[column]}, not a datetime", file=CONTRACT)
+                raise SettingsError(
+                    f"sources.{name}.{key}: {column} is a {types[column]}, not a datetime", file=CONTRACT
+                )
     for name in described:
         if name not in settings.sources:
             hint = nearest(name, settings.sources)

@@ -83,9 +83,7 @@ def snapshot(project: Project, *, now: datetime, seen: Callable[[Look], None] | 
     if not raw.frame.height:
         raise DataError("the table has no rows, only its columns", file=raw.name)
     part, locate = checkable(project, raw)
-    checked = apply(
-        part, columns, file=raw.name, locate=locate, contract=rules, now=now, height=raw.frame.height
-    )
+    checked = apply(part, columns, file=raw.name, locate=locate, contract=rules, now=now, height=raw.frame.height)
     warnings = list(checked.warnings)
     counts = {"table": raw.frame.height, "no_label": raw.frame.height - part.height}
     table = _known_by(checked.frame, project, now, counts)

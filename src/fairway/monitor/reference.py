@@ -205,9 +205,7 @@ def _watched(frame: pl.DataFrame, at: str | None, contract: Contract) -> list[st
     return [n for n in names if at is not None or frame.schema[n] not in (pl.Datetime, pl.Date)]
 
 
-def _column(
-    series: pl.Series, usual: int, times: pl.Series | None, *, private: bool = False
-) -> tuple[ColumnBins, Any]:
+def _column(series: pl.Series, usual: int, times: pl.Series | None, *, private: bool = False) -> tuple[ColumnBins, Any]:
     """(bins, values): so few bins that `usual` rows a window can be judged. private: no bin is named by a value."""
     fitting = max(5, int(_NULL_JS**2 * 8 * math.log(2.0) * usual)) if usual else 10_000
     dtype = series.dtype

@@ -168,9 +168,7 @@ def load(desired: Desired, predictor: Callable[[VersionSpec], Predictor]) -> End
         settings,
         contract,
         compile_request(contract, settings),
-        segment.Columns(
-            contract.version, "", segment.column_notes(columns) + segment.lookup_notes(contract.columns)
-        ),
+        segment.Columns(contract.version, "", segment.column_notes(columns) + segment.lookup_notes(contract.columns)),
         versions,
         source_tables(contract, settings),
     )

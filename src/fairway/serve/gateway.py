@@ -419,9 +419,7 @@ class Gateway:
             events.append(EventRow(key, at, row, table.known_us(at, now_us, said)))
         # The log first: an event that is looked up and then lost could never be repeated in training.
         await self.spool.commit(Events(source, table.note.contract, now_us, events), table.note)
-        kept = [
-            kept_event(event, table.note.columns, plain=self.lookups.columns_of(source)) for event in events
-        ]
+        kept = [kept_event(event, table.note.columns, plain=self.lookups.columns_of(source)) for event in events]
         await self.lookups.put(source, kept)
         await self._prune(len(events), now_us)
         self.metrics.add("fairway_source_events_total", len(events))

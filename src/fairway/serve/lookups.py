@@ -73,7 +73,9 @@ class Lookups:
         if names:
             if limits.on_missing == "refuse":
                 raise RequestError(
-                    f"the values of {', '.join(names)} can't be looked up now; try again", code=FAILED, status=503
+                    f"the values of {', '.join(names)} can't be looked up now; try again",
+                    code="lookup_failed",
+                    status=503,
                 )
             log.warning("%s: look-ups of %s failed: %s", endpoint.name, ", ".join(names), why)
         return Looked(_by_row(asks, found, rows, len(at_us)), [list(names) for _ in at_us])

@@ -106,8 +106,8 @@ class SqliteOnline:
                         entity = unpack(bytes(data)).get(slot.column)  # type: ignore[arg-type]
                         if entity is not None:
                             self._place(number, entity_text(entity), at_us, i)
-                    found = self._db.execute("select distinct entity from place where slot = ?", (number,)).fetchall()
-                    for (entity,) in found:
+                    entities = self._db.execute("select distinct entity from place where slot = ?", (number,))
+                    for (entity,) in entities.fetchall():
                         self._db.execute(_RENEW, (number, entity))
             self._slots = self._read_slots()
 

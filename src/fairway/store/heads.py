@@ -1,8 +1,9 @@
 """Signed heads of the audit chain: what tells a cut or rewritten tail from the real one, when a copy is kept elsewhere.
 
-A head names the newest entry and its hash, signed with this workspace's ed25519 key (`.fairway/keys/`, 0600). A schedule
-(`fleet.schedules`) writes one a day to the place that FAIRWAY_AUDIT_HEADS names: a folder (another disk, a mount that
-only takes new files) or an s3:// path (a bucket with object lock). Without it nothing is written, and the doctor says so.
+A head names the newest entry and its hash, signed with this workspace's ed25519 key (`.fairway/keys/`, 0600). The
+calendar (`fleet.schedules`) writes one a day to the place that FAIRWAY_AUDIT_HEADS names: a folder (another disk, or a
+mount that only takes new files) or an s3:// path (a bucket with object lock). Without it nothing is written, and
+the doctor says so.
 """
 
 import json

@@ -4,6 +4,7 @@ Colours come from the style sheet by class, so that nothing here needs an inline
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -176,6 +177,8 @@ def _tick(x: float, y: float, text: str, *, anchor: str = "middle") -> str:
 def _ticks(bottom: float, top: float) -> list[float]:
     """About four round figures between the ends."""
     raw = (top - bottom) / 4
+    if raw < sys.float_info.min:  # so near that no round figure lies between
+        return [bottom]
     size = 10 ** math.floor(math.log10(raw))
     step = next(size * m for m in (1, 2, 2.5, 5, 10) if size * m >= raw * 0.999)
     first = math.ceil(bottom / step - 1e-9)

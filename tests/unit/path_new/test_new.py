@@ -113,7 +113,9 @@ def test_its_own_tests_pass_and_its_row_is_a_request(tmp_path: Path) -> None:
 def test_every_task_trains(tmp_path: Path, goal: Any, task: str) -> None:
     draw = np.random.default_rng(5).normal(size=N)
     data = (
-        frame().drop("label", "note").with_columns(goal=pl.Series(goal(draw)), y=draw + np.random.default_rng(6).normal(size=N))
+        frame()
+        .drop("label", "note")
+        .with_columns(goal=pl.Series(goal(draw)), y=draw + np.random.default_rng(6).normal(size=N))
     )
     made = new("m", data, "goal", yes=True, folder=tmp_path)
     assert made.project.settings.task == task

@@ -114,8 +114,9 @@ def _matching(pattern: "re.Pattern[str]", raw: str, expected: Expected) -> Expec
 def _inside(column: Column, value: float) -> Expected:
     if column.range is None:
         return "ok"
-    low, high = float(column.range[0]), float(column.range[1])
-    return "ok" if low <= value <= high else "reject"
+    low, high = column.range
+    fits = (low is None or float(low) <= value) and (high is None or value <= float(high))
+    return "ok" if fits else "reject"
 
 
 def _seen(column: Column, rng: np.random.Generator) -> list[tuple[str, float]]:

@@ -86,7 +86,8 @@ def better_than_base_rate(evaluation: Evaluation | None, why: str = "") -> Check
     say = f"{against.loss} differs from the base rate's by {gap.value:+.4g} ({gap.low:+.4g} to {gap.high:+.4g})"
     if gap.high < 0:
         return passed(name, say, **evidence)
-    return failed(name, f"{say}: it is not shown to know more than the share of each answer", **evidence)
+    known = "share of each answer" if against.loss in ("brier", "log_loss") else "average answer"
+    return failed(name, f"{say}: it is not shown to know more than the {known}", **evidence)
 
 
 def not_worse_than_champion(evaluation: Evaluation | None, champion: str | None, why: str = "") -> CheckResult:
@@ -143,7 +144,8 @@ def contract_reviewed(contract: Contract) -> CheckResult:
     if contract.reviewed:
         return passed(name, f"reviewed; {len(contract.columns)} columns")
     assumed = {c.name: list(c.assumed) for c in contract.columns if c.assumed}
-    return skipped(name, f"not reviewed yet: {len(assumed)} columns hold assumptions", ask=True, assumed=assumed)
+    holding = "1 column holds" if len(assumed) == 1 else f"{len(assumed)} columns hold"
+    return skipped(name, f"not reviewed yet: {holding} assumptions", ask=True, assumed=assumed)
 
 
 def rows_apart(contract: Contract, train: pl.DataFrame, heldout: pl.DataFrame) -> CheckResult:

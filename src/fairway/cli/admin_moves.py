@@ -142,7 +142,7 @@ def backup(
     from fairway.store.closed import shown
 
     workspace = workspace_here()
-    allowed(workspace, "admin")
+    by = allowed(workspace, "admin")
     if dry_run:
         plan = backups.plan(workspace, to)
         emit({**plan, "dry_run": True}, json=json, lines=lambda: [
@@ -150,7 +150,7 @@ def backup(
             f"({size(plan['size_bytes'])}) of {plan['blobs_in']} to {plan['to']}"
         ])  # fmt: skip
         return
-    made = backups.backup(workspace, to, secrets=secrets, say=_now_and_then())
+    made = backups.backup(workspace, to, actor=by.name, secrets=secrets, say=_now_and_then())
     emit(made.as_dict(), json=json, lines=lambda: _backed_up(made))
 
 

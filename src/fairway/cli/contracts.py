@@ -124,7 +124,9 @@ def show(thing: str, *, odcs: bool, json: bool) -> None:
 
 
 def _column_cells(column: "Column") -> list[str]:
-    said = [f"{column.range[0]} to {column.range[1]}"] if column.range else []
+    from fairway.contract.rules import shown_range
+
+    said = [shown_range(column.range)] if column.range else []
     said += [f"{len(column.values):,} values"] if column.values else []
     said += [f"{column.length} numbers"] if column.length else []
     said += [f"matches {column.pattern}"] if column.pattern else []

@@ -91,6 +91,22 @@ def status(found: Json) -> list[str]:
     return lines
 
 
+def store_away(found: Json) -> list[str]:
+    """What can be said without the store: what this machine's gateways answer with."""
+    lines, serving, ready = [found["store"]], found["serving"], found["ready"]
+    if serving is None:
+        return [*lines, "nothing serves this workspace on this machine"]
+    if ready is None:
+        return [*lines, f"the gateways at {serving['predict']} don't answer: look into .fairway/serve/"]
+    lines.append(f"serving at {serving['predict']} what the store said last; predictions are kept until it is back")
+    rows = [
+        [name, f"@{live['champion']}" if live["champion"] else "", f"epoch {live['epoch']}"]
+        for name, live in sorted(found["active"].items())
+    ]
+    lines += table(rows, indent="  ")
+    return lines if ready["ready"] else [*lines, f"  still loading: {', '.join(ready['loading'])}"]
+
+
 def model_row(line: Json) -> list[str]:
     return [
         line["model"],

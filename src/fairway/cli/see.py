@@ -8,7 +8,7 @@ import typer
 from fairway.cli import contracts, jobs, pages
 from fairway.cli.terminal import JsonFlag, emit
 from fairway.cli.things import parse_model, project_here, workspace_here
-from fairway.errors import ModelNotFound, UsageError
+from fairway.errors import ModelNotFound, StoreUnavailable, Unfinished, UsageError
 
 LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "datasets", "models", "jobs", "schedules", "defaults")
 
@@ -23,15 +23,21 @@ def status(
     json: JsonFlag = False,
 ) -> None:
     """What needs you: this project, or all models."""
+    from fairway.path.served import without_store
     from fairway.registry import show as read
     from fairway.store.gateways import is_served
 
     project = project_here() if thing is None else None
     workspace = project.workspace if project is not None else workspace_here()
     name = parse_model(thing).model if thing else None
-    if project is not None and len(known := read.models(workspace.store)) == 1 and known == [project.settings.name]:
-        name = project.settings.name
-    found = read.status(workspace.store, model=name)
+    try:
+        if project is not None and read.models(workspace.store) == [project.settings.name]:
+            name = project.settings.name
+        found = read.status(workspace.store, model=name)
+    except StoreUnavailable as error:
+        away = {"store": str(error), "serving": is_served(workspace), **without_store(workspace)}
+        emit(away, json=json, lines=lambda: pages.store_away(away))
+        raise typer.Exit(Unfinished.exit_code) from None
     found["serving"] = is_served(workspace)
     emit(found, json=json, lines=lambda: pages.status(found))
 

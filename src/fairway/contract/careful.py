@@ -207,9 +207,9 @@ def check_format(formats: Sequence[str], value: bytes, path: str) -> bytes:
 
 def check_range(field: Field, value: Any, path: str) -> Any:
     if (field.low is not None and value < field.low) or (field.high is not None and value > field.high):
-        refuse(
-            f"{value} is outside the declared range {field.low:g} to {field.high:g}", code="out_of_range", field=path
-        )
+        low, high = (None if end is None else f"{end:g}" for end in (field.low, field.high))
+        text = f"{low} or more" if high is None else f"{high} or less" if low is None else f"{low} to {high}"
+        refuse(f"{value} is outside the declared range {text}", code="out_of_range", field=path)
     return value
 
 

@@ -36,7 +36,7 @@ class Column:
     decimal: mark of a CSV file's numbers.
     unit: for readers.
     seen: [low, high] as observed; a value outside is predicted, and flagged.
-    range: [low, high] as a person declares it, both inclusive; a value outside is refused.
+    range: [low, high] as a person declares it, both inclusive; a value outside is refused. inf: no end (here None).
     values: a category's list, in a fixed order: a value's place is its code.
     unseen: a category value outside the list becomes null and is flagged, or is refused.
     zone: time zone of a datetime that states none.
@@ -60,7 +60,7 @@ class Column:
     decimal: str = "."
     unit: str | None = None
     seen: tuple[float | str, float | str] | None = None
-    range: tuple[float | str, float | str] | None = None
+    range: tuple[float | str | None, float | str | None] | None = None
     values: tuple[str, ...] = ()
     unseen: Literal["null", "reject"] = "null"
     zone: str | None = None

@@ -154,7 +154,10 @@ def _narrowing(key: str, old: Column, new: Column) -> tuple[bool | None, str]:
 def _range(old: Column, new: Column) -> tuple[bool, str]:
     if new.range is None:
         return False, "every value is accepted"
-    inside = old.range is not None and new.range[0] <= old.range[0] and new.range[1] >= old.range[1]  # type: ignore[operator]
+    (low, high), (old_low, old_high) = new.range, old.range or (None, None)
+    below = low is None or (old_low is not None and low <= old_low)  # type: ignore[operator]
+    above = high is None or (old_high is not None and high >= old_high)  # type: ignore[operator]
+    inside = old.range is not None and below and above
     return not inside, "more values are accepted" if inside else "values outside are refused (out_of_range)"
 
 

@@ -41,6 +41,9 @@ def toml_value(value: Any) -> str:
         return toml_value("none" if not value else format_duration(value))
     if isinstance(value, str):
         return '"' + "".join(_ESCAPES.get(c) or (c if c.isprintable() or c == " " else _code(c)) for c in value) + '"'
+    if isinstance(value, tuple) and len(value) == 2 and None in value:  # a range with an open end
+        low, high = value
+        return toml_value([-math.inf if low is None else low, math.inf if high is None else high])
     if isinstance(value, list | tuple):
         return "[" + ", ".join(toml_value(item) for item in value) + "]"
     if isinstance(value, Mapping):

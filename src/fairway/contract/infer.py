@@ -324,7 +324,7 @@ def _more_decisions(
     found += [("numbers" if "was text" in note else "nulls", note) for note in notes]
     n = sum(c.type == "category" for c in features)
     if n:
-        found.append(("categories", f"{n} columns; a value never seen becomes null and is counted"))
+        found.append(("categories", f"{n} column{'' if n == 1 else 's'}; a value never seen becomes null and is counted"))
     wide = [c.name for c in features if c.type == "string"]
     if wide:
         counts = ", ".join(f"{name} ({frame[name].n_unique():,} values)" for name in wide)
@@ -334,7 +334,8 @@ def _more_decisions(
     images = [f"{c.name} ({', '.join(c.formats) or 'bytes of no known format'})" for c in features if c.type == "image"]
     found += [("images", ", ".join(images))] * bool(images)
     if ignored:
-        listed = "; ".join(f"{name}: {why}" for name, why in ignored.items())
+        alike = {why: [name for name, same in ignored.items() if same == why] for why in ignored.values()}
+        listed = "; ".join(f"{', '.join(names)}: {why}" for why, names in alike.items())
         found.append(("left out", listed))
     found += [("copies", _copies(raw.height - raw.n_unique()))] * (raw.n_unique() < raw.height)
     found.append(("leaks", _leaks(features, frame, target, task, doubts)))

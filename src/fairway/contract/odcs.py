@@ -103,7 +103,8 @@ def _options(column: Column) -> dict[str, Any]:
     if column.type == "vector":
         found |= {"minItems": column.length, "maxItems": column.length}
     elif column.range is not None:
-        found |= {"minimum": column.range[0], "maximum": column.range[1]}
+        ends = zip(("minimum", "maximum"), column.range, strict=True)
+        found |= {name: end for name, end in ends if end is not None}
     return found
 
 

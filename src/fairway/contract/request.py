@@ -211,19 +211,19 @@ def _wire_type(field: Field) -> Any:
         high = careful.INT64_HIGH if field.high is None else min(careful.INT64_HIGH, int(field.high // 1))
         return Annotated[int, Meta(ge=low, le=high)]
     if field.type == "float":
-        if field.low is None or field.high is None:
-            return float
-        return Annotated[float, Meta(ge=field.low, le=field.high)]
+        return _number(field)
     if field.type == "bool":
         return bool
     if field.type == "vector":
-        number: Any = float
-        if field.low is not None and field.high is not None:
-            number = Annotated[float, Meta(ge=field.low, le=field.high)]
+        number: Any = _number(field)
         return Annotated[list[number], Meta(min_length=field.length, max_length=field.length)]
     if field.type == "image":
         return Annotated[bytes, Meta(max_length=field.max_length)]  # msgspec reads base64
     return Annotated[str, Meta(max_length=field.max_length)]
+
+
+def _number(field: Field) -> Any:
+    return float if field.low is None and field.high is None else Annotated[float, Meta(ge=field.low, le=field.high)]
 
 
 def _ceil(value: float) -> int:
@@ -326,13 +326,15 @@ def _bounds(column: Column, ends: tuple[Any, Any] | None) -> tuple[Any, Any] | N
     if ends is None or column.type not in ("int", "float", "vector", "datetime", "date"):
         return None
     if column.type == "datetime":
-        return clock.to_us(clock.parse_iso(ends[0])), clock.to_us(clock.parse_iso(ends[1]))
+        low, high = (None if end is None else clock.to_us(clock.parse_iso(end)) for end in ends)
+        return low, high
     return ends
 
 
 def within(value: T, bounds: tuple[Any, Any] | None, given: str, path: str) -> T:
     """Raises: RequestError for a time outside the declared range."""
-    if bounds is not None and not bounds[0] <= value <= bounds[1]:
+    low, high = bounds or (None, None)
+    if (low is not None and value < low) or (high is not None and value > high):
         refuse(f'"{given}" is outside the declared range', code="out_of_range", field=path)
     return value
 

@@ -139,12 +139,13 @@ def _of_column(column: Column, marked: bool) -> list[TableRule]:
 def _range(column: Column, value: pl.Expr, add: Callable[..., None]) -> None:
     assert column.range is not None
     low, high = ends(column, column.range)
-    text = f"{column.range[0]} to {column.range[1]}"
+    text = shown_range(column.range)
+    least, most = (value.arr.min(), value.arr.max()) if column.type == "vector" else (value, value)
+    outside = ([least < low] if low is not None else []) + ([most > high] if high is not None else [])
+    rows = outside[0] if len(outside) == 1 else outside[0] | outside[1]
     if column.type == "vector":
-        rows = (value.arr.min() < low) | (value.arr.max() > high)
         add("range", f"has numbers from {text}", rows, lambda v: f"{shown(v)} leaves the declared range {text}")
         return
-    rows = (value < low) | (value > high)
     add("range", f"lies in {text}", rows, lambda v: f"{shown(v)} is outside the declared range {text}")
 
 
@@ -170,11 +171,21 @@ def _like(value: pl.Expr, formats: Sequence[str]) -> pl.Expr:
 
 def ends(column: Column, given: tuple[Any, Any]) -> tuple[Any, Any]:
     """A range's ends as values of the column."""
-    if column.type == "datetime":
-        return clock.parse_iso(given[0]), clock.parse_iso(given[1])
-    if column.type == "date":
-        return date.fromisoformat(given[0]), date.fromisoformat(given[1])
-    return given
+    read = {"datetime": clock.parse_iso, "date": date.fromisoformat}.get(column.type)
+    if read is None:
+        return given
+    low, high = given
+    return None if low is None else read(low), None if high is None else read(high)
+
+
+def shown_range(given: tuple[Any, Any]) -> str:
+    """For a person: "0 to 72", "0 or more".
+
+    >>> shown_range((0, None)), shown_range((None, 5)), shown_range((0, 5))
+    ('0 or more', '5 or less', '0 to 5')
+    """
+    low, high = given
+    return f"{low} or more" if high is None else f"{high} or less" if low is None else f"{low} to {high}"
 
 
 # -- across columns --------------------------------------------------------------------------------------------------

@@ -111,7 +111,7 @@ class EndpointSettings:
     deadline: most time for one batch.
     max_errors: a first version is taken off when more of its predictions fail.
     look_up_deadline: most time for a prediction's views to be looked up; late counts as failed.
-    on_missing: what a failed look-up does: "null" predicts without those values and flags the row; "refuse" answers 503.
+    on_missing: what a failed look-up does: "null" predicts without those values and flags the row, "refuse" is 503.
     """
 
     at_from_caller: bool = False

@@ -1,7 +1,7 @@
 """contract.toml as a value. Strict: an unknown key, type, range or rule is refused with its line."""
 
 from datetime import date, timedelta
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError, available_timezones
 
@@ -109,7 +109,7 @@ def _column(tables: Table, name: str) -> Column:
         decimal=table.text("decimal", ".", known=(".", ",")),
         unit=table.text("unit"),
         seen=_range(table, "seen", kind),
-        range=_range(table, "range", kind),
+        range=_range(table, "range", kind, open_ends=True),
         values=_values(table, kind, role),
         unseen=table.text("unseen", "null", known=("null", "reject")),
         zone=_zone(table, kind),
@@ -196,8 +196,8 @@ def _zone(table: Table, kind: str) -> str | None:
     return cast(str, zone)
 
 
-def _range(table: Table, key: str, kind: str) -> tuple[Any, Any] | None:
-    """[low, high] in the column's own type; times as ISO text."""
+def _range(table: Table, key: str, kind: str, *, open_ends: bool = False) -> tuple[Any, Any] | None:
+    """[low, high] in the column's own type; times as ISO text. open_ends: -inf and inf are no ends, and become None."""
     if not table.has(key):
         return None
     value = table.data[key]
@@ -205,15 +205,22 @@ def _range(table: Table, key: str, kind: str) -> tuple[Any, Any] | None:
         raise table.wrong(key, f'has no meaning for type "{kind}"')
     if not isinstance(value, list) or len(value) != 2:
         raise table.wrong(key, f"must be [low, high], got {kind_of(value)}")
+    low, high = value
+    if open_ends:
+        low, high = (None if low == -inf else low), (None if high == inf else high)
+    given = [end for end in (low, high) if end is not None]
+    if not given:
+        raise table.wrong(key, f"is {value}, without any end; leave it out")
     if kind in ("int", "float", "vector"):
-        if any(isinstance(end, bool) or not isinstance(end, int | float) or not isfinite(end) for end in value):
-            raise table.wrong(key, f"must be two finite numbers [low, high], got {value}")
+        if any(isinstance(end, bool) or not isinstance(end, int | float) or not isfinite(end) for end in given):
+            also = "; inf leaves an end open" if open_ends else ""
+            raise table.wrong(key, f"must be two finite numbers [low, high]{also}, got {value}")
     else:
-        for end in value:
+        for end in given:
             _check_moment(table, key, end, kind)
-    if value[0] > value[1]:
+    if len(given) == 2 and low > high:
         raise table.wrong(key, f"is {value}: the low end stands above the high one")
-    return value[0], value[1]
+    return low, high
 
 
 def _check_moment(table: Table, key: str, end: Any, kind: str) -> None:

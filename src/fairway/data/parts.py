@@ -20,6 +20,7 @@ from fairway.store.workspace import Workspace
 PART_BYTES = 4 * 2**20  # of values in memory, on average: small enough that an append copies little
 _FEWEST, _MOST = 2**8, 2**20  # rows
 _THREADS = 2
+_PARTS_SINCE = 2  # format of the store
 _WIDE = 64  # bytes a text or list is taken for: the cuts may depend on types only, not on values elsewhere
 
 
@@ -45,7 +46,8 @@ def store_dataset(
     if row is not None and row.erased_at is None and all(part in workspace.blobs for part in parts_of(row)):
         return parts_of(row)
     kept = frame if at is not None or as_read is None or frame.height <= _rows_per_part(frame) else as_read
-    parts = write_parts(workspace, kept)
+    # Until the store's upgrade has ended, the fairway before may read here, and it knows datasets of one part only.
+    parts = write_parts(workspace, kept, whole=workspace.store.oldest_format() < _PARTS_SINCE)
     order = None if kept is frame else {"at": at, "entity": entity}
     values = {
         "workspace": workspace.store.workspace,
@@ -96,8 +98,8 @@ def read_parts(workspace: Workspace, parts: Sequence[str]) -> pl.DataFrame:
     return pl.concat(frames) if len(frames) > 1 else frames[0]
 
 
-def write_parts(workspace: Workspace, frame: pl.DataFrame) -> list[str]:
-    """Store a frame's rows in their order; the hashes of its parts."""
+def write_parts(workspace: Workspace, frame: pl.DataFrame, *, whole: bool = False) -> list[str]:
+    """Store a frame's rows in their order; the hashes of its parts. whole: in one."""
 
     def write(rows: tuple[int, int]) -> str:
         buffer = io.BytesIO()
@@ -106,7 +108,7 @@ def write_parts(workspace: Workspace, frame: pl.DataFrame) -> list[str]:
         return workspace.blobs.put(buffer.getvalue())
 
     with ThreadPoolExecutor(_THREADS) as pool:
-        return list(pool.map(write, cuts(frame)))
+        return list(pool.map(write, [(0, frame.height)] if whole else cuts(frame)))
 
 
 def cuts(frame: pl.DataFrame) -> list[tuple[int, int]]:

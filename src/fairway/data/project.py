@@ -64,19 +64,32 @@ def project_of(workspace: Workspace, model: str) -> Project:
 
     Raises: ModelNotFound; ProjectNotFound when its folder is gone; SettingsError.
     """
+    paths = _paths(workspace)
+    if model not in paths:
+        raise ModelNotFound(model, known=sorted(paths))
+    if not _is_there(paths[model]):
+        raise ProjectNotFound(
+            f"the project of {model} was at {paths[model]}, and there is no {SETTINGS} now; train it from where it is"
+        )
+    return load_project(Path(paths[model] or ""), workspace=workspace)
+
+
+def absent(workspace: Workspace) -> list[str]:
+    """Registered models whose project is not on this machine at the path it was last trained from."""
+    return sorted(model for model, path in _paths(workspace).items() if not _is_there(path))
+
+
+def _paths(workspace: Workspace) -> dict[str, str | None]:
     table = schema.model
     with workspace.store.read() as tx:
         rows = tx.execute(
             sa.select(table.c.model, table.c.project_path).where(table.c.workspace == workspace.store.workspace)
         ).all()
-    paths = {row.model: row.project_path for row in rows}
-    if model not in paths:
-        raise ModelNotFound(model, known=sorted(paths))
-    if not paths[model] or not (Path(paths[model]) / SETTINGS).is_file():
-        raise ProjectNotFound(
-            f"the project of {model} was at {paths[model]}, and there is no {SETTINGS} now; train it from where it is"
-        )
-    return load_project(Path(paths[model]), workspace=workspace)
+    return {row.model: row.project_path for row in rows}
+
+
+def _is_there(path: str | None) -> bool:
+    return bool(path) and (Path(str(path)) / SETTINGS).is_file()
 
 
 def _read(path: Path) -> str:

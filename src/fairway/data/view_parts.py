@@ -44,10 +44,12 @@ def compute_files(
         chunks.mkdir()
         step = max(1, part_rows // 4)
         for start in range(0, max(_height(rows), 1), step):
-            made = [pl.scan_parquet(rows).slice(start, step).collect()]
+            made = [pl.scan_parquet(rows).slice(start, step).collect(engine="streaming")]
             for number in range(len(specs)):
                 mine = pl.scan_parquet(folder / str(number) / "*.parquet")
-                part = mine.filter(pl.col(ROW).is_between(start, start + step, closed="left")).collect()
+                part = mine.filter(pl.col(ROW).is_between(start, start + step, closed="left")).collect(
+                    engine="streaming"
+                )
                 made.append(part.sort(ROW).drop(ROW))
             pl.concat(made, how="horizontal").write_parquet(chunks / f"{start:015}.parquet")
         pl.scan_parquet(chunks / "*.parquet").sink_parquet(folder / "out")
@@ -88,7 +90,7 @@ def _split(
     step = max(1, part_rows // 4)
     for start in range(0, max(_height(path), 1), step):
         scanned = pl.scan_parquet(path)
-        frame = (scanned.select(only) if only is not None else scanned).slice(start, step).collect()
+        frame = (scanned.select(only) if only is not None else scanned).slice(start, step).collect(engine="streaming")
         if only is not None:
             frame = frame.with_columns(pl.int_range(start, start + frame.height, dtype=pl.Int64).alias(ROW))
         if entity not in frame.columns:
@@ -101,7 +103,7 @@ def _split(
 
 
 def _part(folder: Path, part: int) -> pl.DataFrame:
-    return pl.read_parquet(folder / f"{part:06}" / "*.parquet", glob=True)
+    return pl.read_parquet(folder / f"{part:06}" / "*.parquet", glob=True, low_memory=True)
 
 
 def _height(path: Path) -> int:

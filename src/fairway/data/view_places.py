@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 
+_STEP = 250_000  # questions searched at once: what that needs of memory is small beside the tables
 _WIDEST = 2**62  # keys (entity, time) must fit into a signed 64-bit integer
 
 
@@ -97,36 +98,22 @@ def find_places(
         when = micros(events[known_at]).to_numpy()[row]
         if (when > happened[order]).any():
             known = when
-    visible = None if known is None else np.maximum(known, happened[order])
-    owner = owner[order] if known is not None else owner[:0]
-    del theirs, times, happened, order  # a million events are 8 MB in each of these
-    turn, moment = None, moments
-    if len(moments) > 1:  # searches in order of their answers are five times as fast
-        turn = pl.Series(asker * scale.size + scale.upto(moments)).arg_sort().to_numpy()
-        asker, moment = asker[turn], moments[turn]
-    base = asker * scale.size
-    begin = np.searchsorted(key, base + scale.upto(moment - window_us), side="right")
-    end = begin
-    if visible is None or not latest:
-        end = np.searchsorted(key, base + scale.upto(moment), side="right")
-    if visible is None:
-        last = np.where(end > begin, end - 1, -1)
-    else:
-        last = _last_known(owner, visible, asker, moment)
-        last[last < begin] = -1  # of another entity, or before the window
-    del key, base, asker, moment, visible
-    last = last if turn is None else _back(last, turn)
-    if latest:
-        return Places(row, known, last, last, last, moments)
-    if turn is not None:
-        begin, end = _back(begin, turn), _back(end, turn)
-    return Places(row, known, begin, end, last, moments)
-
-
-def _back(values: Ints, turn: Ints) -> Ints:
-    made = np.empty_like(values)
-    made[turn] = values
-    return made
+    newest = None if known is None else _Newest(owner[order], np.maximum(known, happened[order]), asker)
+    del theirs, times, happened, owner, order  # a million events are 8 MB in each of these
+    turn = pl.Series(asker * scale.size + scale.upto(moments)).arg_sort().to_numpy()
+    last = np.empty(len(moments), dtype=np.int64)
+    start, end = (last, last) if latest else (np.empty_like(last), np.empty_like(last))
+    for first in range(0, len(turn), _STEP):
+        some = turn[first : first + _STEP]  # searches in order of their answers are five times as fast
+        who, at = asker[some], moments[some]
+        base = who * scale.size
+        low = np.searchsorted(key, base + scale.upto(at - window_us), side="right")
+        high = low if latest and newest is not None else np.searchsorted(key, base + scale.upto(at), side="right")
+        place = newest.places(who, at) if newest is not None else high - 1
+        if not latest:
+            start[some], end[some] = low, high
+        last[some] = np.where(place >= low, place, -1)  # else another entity's, or before the window
+    return Places(row, known, start, end, last, moments)
 
 
 class Spans:
@@ -226,15 +213,21 @@ def sortable(dtype: pl.DataType) -> bool:
     return not dtype.is_nested() and dtype != pl.Binary
 
 
-def _last_known(owner: Ints, visible: Ints, asker: Ints, moments: Ints) -> Ints:
-    """By question, the last place (in order of event time) whose event was visible at its moment; -1 for none.
+class _Newest:
+    """Finds, of an entity's events that were visible at a moment, the last in order of event time.
 
-    Ordered by (entity, moment of becoming visible), the greatest place so far is that event. The place may be another
-    entity's when the question's own has none.
+    Ordered by (entity, moment of becoming visible), that is the greatest place so far.
     """
-    scale = _Scale(visible, int(max(owner.max(initial=0), asker.max(initial=0))) + 1)
-    key = owner * scale.size + scale.of_events(visible)
-    by_visible = np.argsort(key, kind="stable")
-    newest = np.maximum.accumulate(by_visible)
-    found = np.searchsorted(key[by_visible], asker * scale.size + scale.upto(moments), side="right") - 1
-    return np.where(found >= 0, newest[np.maximum(found, 0)], -1) if len(newest) else np.full(len(moments), -1)
+
+    def __init__(self, owner: Ints, visible: Ints, asker: Ints) -> None:
+        """owner, visible: by place, the entity and the moment from which it is seen."""
+        self._scale = _Scale(visible, int(max(owner.max(initial=0), asker.max(initial=0))) + 1)
+        key = owner * self._scale.size + self._scale.of_events(visible)
+        order = np.argsort(key, kind="stable")
+        self._key, self._newest = key[order], np.maximum.accumulate(order)
+
+    def places(self, asker: Ints, moments: Ints) -> Ints:
+        """The event's place, perhaps of another entity where the question's own has none; -1 for none at all."""
+        wanted = asker * self._scale.size + self._scale.upto(moments)
+        found = np.searchsorted(self._key, wanted, side="right") - 1
+        return np.where(found >= 0, self._newest[np.maximum(found, 0)], -1) if len(self._key) else found

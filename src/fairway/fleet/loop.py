@@ -136,8 +136,11 @@ def _windows(workspace: Workspace, now: datetime) -> bool:
     store, table = workspace.store, schema.endpoint
     with store.read() as tx:
         due = windows.due(store, tx, now)
-    for row in due:
+    for found in due:
         with store.write() as tx:
+            row = windows.again(store, tx, found)
+            if row.closed_at is not None:
+                continue
             champion = tx.scalar(
                 sa.select(table.c.champion).where(table.c.workspace == store.workspace, table.c.endpoint == row.model)
             )
@@ -151,8 +154,11 @@ def _measure_windows(workspace: Workspace, endpoint: Row, now: datetime) -> bool
     store, version = workspace.store, _version(workspace, endpoint.model, endpoint.champion)
     with store.read() as tx:
         due = performance.due_windows(store, tx, model=endpoint.model, settings=version.settings, now=now)
-    for row in due:
+    for found in due:
         with store.write() as tx:
+            row = windows.again(store, tx, found)
+            if row.performance is not None:
+                continue
             performance.judge_window(
                 store, tx, row, version=endpoint.champion, settings=version.settings, labels=version.labels,
                 reference=version.losses, now=now,
@@ -168,7 +174,9 @@ def _measure_equality(workspace: Workspace, endpoint: Row, now: datetime) -> boo
     for row in due:
         found = equality.measure(workspace, row, settings, now)
         with store.write() as tx:
-            equality.record(store, tx, row, found, settings, now)
+            still = [(r.contract, r.start_at) for r in equality.due(store, tx, endpoint.model, now)]
+            if (row.contract, row.start_at) in still:
+                equality.record(store, tx, windows.again(store, tx, row), found, settings, now)
     return bool(due)
 
 

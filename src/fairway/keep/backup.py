@@ -31,7 +31,7 @@ import sqlalchemy as sa
 
 from fairway import __version__, clock
 from fairway.data import segment
-from fairway.errors import Refused, SegmentBroken, TamperFound, Unfinished, UsageError
+from fairway.errors import Refused, SegmentBroken, StoreMoved, StoreReadOnly, TamperFound, Unfinished, UsageError
 from fairway.keep.backup_files import (
     MANIFEST,
     ONLINE,
@@ -45,7 +45,7 @@ from fairway.keep.backup_files import (
     remove,
 )
 from fairway.keep.pins import pins
-from fairway.store import closed, schema, transfer
+from fairway.store import audit, closed, schema, transfer
 from fairway.store.base import Store
 from fairway.store.blobs import borrowed, changed, sync_folder, trouble
 from fairway.store.workspace import BLOBS_KEY, Workspace
@@ -90,10 +90,13 @@ def plan(workspace: Workspace, place: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def backup(workspace: Workspace, place: Path, *, secrets: bool = False, say: Say = lambda text: None) -> Backup:
+def backup(
+    workspace: Workspace, place: Path, *, actor: str = "fairway", secrets: bool = False, say: Say = lambda text: None
+) -> Backup:
     """Write a backup to `place`: a new folder, or a file when the name ends in .tar. It appears whole or not at all.
 
-    secrets: with the owner's token and the signing keys.
+    actor: who asked; an entry of the audit log says so, where the store takes one. secrets: with the owner's token and
+    the signing keys.
     Raises: UsageError for a place that is taken, Refused or TamperFound when a blob that a row names is gone or
     changed, StoreError.
     """
@@ -123,7 +126,18 @@ def backup(workspace: Workspace, place: Path, *, secrets: bool = False, say: Say
             target.close()
         remove(work)
         remove(part)
+    _note(workspace, actor, str(place), made)
     return Backup(place=str(place), seconds=round(clock.elapsed() - began_s, 1), **made)
+
+
+def _note(workspace: Workspace, actor: str, place: str, made: dict[str, Any]) -> None:
+    store = workspace.store
+    # Of what can only be read, or was moved away, a backup is wanted all the more.
+    with suppress(StoreReadOnly, StoreMoved), store.write() as tx:
+        audit.record(
+            store, tx, actor=actor, action="backup", subject=workspace.name, place=place, rows=made["rows"],
+            blobs=made["blobs"], secrets=made["secrets"],
+        )  # fmt: skip
 
 
 def _write(

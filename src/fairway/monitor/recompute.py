@@ -14,6 +14,7 @@ from typing import Any
 
 from fairway import clock
 from fairway.errors import ModelCodeError
+from fairway.runtime.surroundings import without_keys
 from fairway.training.child import resident_mb
 
 ANSWER_S = 120.0
@@ -71,7 +72,7 @@ class Recompute:
         self._process = None
 
     def _start(self) -> "subprocess.Popen[str]":
-        environment = os.environ | {
+        environment = without_keys() | {
             "PYTHONDONTWRITEBYTECODE": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1",
             "POLARS_MAX_THREADS": "1",
         }  # fmt: skip

@@ -33,8 +33,11 @@ Kind = Literal["numeric", "categorical", "length", "norm", "time"]
 
 @dataclass(frozen=True)
 class ColumnBins:
-    """How one column is counted. `length`: a text or image, by its size; `norm`: a vector, by its length; `time`: by its age at the prediction
-    time, in seconds (the time itself always moves)."""
+    """How one column is counted.
+
+    `length`: a text or image, by its size; `norm`: a vector, by its length; `time`: by its age at the prediction time,
+    in seconds (the time itself always moves).
+    """
 
     kind: Kind
     bins: NumericBins | CategoricalBins

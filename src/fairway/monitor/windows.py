@@ -93,6 +93,17 @@ def due(store: Store, tx: Connection, now: datetime) -> list[Row]:
     )
 
 
+def again(store: Store, tx: Connection, row: Row) -> Row:
+    """The row as it is in this transaction: another machine's worker may have closed or measured the window."""
+    table = schema.window
+    return tx.execute(
+        sa.select(table).where(
+            table.c.workspace == store.workspace, table.c.model == row.model, table.c.contract == row.contract,
+            table.c.start_at == row.start_at,
+        )
+    ).one()  # fmt: skip
+
+
 def is_whole(row: Row, earlier: Sequence[Row]) -> bool:
     """False for the very first window when traffic began in its midst: half a day is no day."""
     length: timedelta = row.end_at - row.start_at

@@ -1,6 +1,7 @@
 """The model.py that `new` writes: a plain baseline that handles nulls, categories, dates, vectors and text.
 
-Trees on numbers and codes, which serve fast; with free text, a linear model on its words and on all else as numbers.
+Trees on numbers and codes, which serve fast; with free text, a linear model on its words and on all else as numbers,
+which are held within what was trained on: a linear model would follow a huge one out of the doubles.
 """
 
 import textwrap
@@ -74,7 +75,7 @@ def _lines(name: str, found: Inferred, *, by_suffix: bool) -> list[str]:
 
 
 def _words(name: str, found: Inferred) -> list[str]:
-    """TF-IDF of every text column and one-hot categories beside standardised numbers, under a linear model."""
+    """TF-IDF of every text column and one-hot categories beside clipped, standardised numbers, under a linear model."""
     columns = _features(found)
     categories = [c.name for c in columns if c.type == "category"]
     kind = "Ridge" if found.task == "regression" else "LogisticRegression"
@@ -92,7 +93,7 @@ def _words(name: str, found: Inferred) -> list[str]:
         "from sklearn.impute import SimpleImputer",
         f"from sklearn.linear_model import {kind}",
         "from sklearn.pipeline import Pipeline, make_pipeline",
-        f"from sklearn.preprocessing import {'OneHotEncoder, ' if categories else ''}StandardScaler",
+        f"from sklearn.preprocessing import MinMaxScaler, {'OneHotEncoder, ' if categories else ''}StandardScaler",
         "",
         *_listed("TEXTS", list(found.texts)),
         *(_listed("CATEGORIES", categories) if categories else []),
@@ -105,7 +106,8 @@ def _words(name: str, found: Inferred) -> list[str]:
         "",
         "def train(X: pl.DataFrame, y: pl.Series, params: dict) -> Pipeline:",
         '    """The words of each text, and all else as numbers; params come from [train] in fairway.toml."""',
-        "    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), StandardScaler())",
+        "    within = MinMaxScaler(clip=True)  # beyond what was trained on counts as its end",
+        "    numbers = make_pipeline(SimpleImputer(keep_empty_features=True), within, StandardScaler())",
         "    columns = make_column_transformer(",
         parts,
         *(['        (OneHotEncoder(handle_unknown="ignore"), CATEGORIES),'] if categories else []),

@@ -175,8 +175,11 @@ def _trainable(found: Inferred, raw: Raw) -> None:
         or c.role == "at"
     ]  # fmt: skip
     if not usable:
-        why = "; ".join(f"{name}: {reason}" for name, reason in found.suspects.items())
-        raise DataError(f"no column is left to learn from{': ' + why if why else ''}", file=raw.name)
+        images = {c.name: "an image, which the baseline can't read" for c in found.contract.columns if c.type == "image"}
+        strings = dict.fromkeys(found.strings, "too many different values")
+        why = "; ".join(f"{name}: {reason}" for name, reason in (found.suspects | images | strings).items())
+        say = f"no column is left to learn from{': ' + why if why else ''}. Add a column with a number or category"
+        raise DataError(f"{say}{', for example one made of the images' if images else ''}", file=raw.name)
 
 
 def _about_baseline(found: Inferred) -> list[tuple[str, str]]:

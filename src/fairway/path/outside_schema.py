@@ -1,7 +1,6 @@
 """A Pandera schema as columns of a contract. A child process runs its file, because that is user code."""
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from fairway.contract.pattern import unfit
 from fairway.contract.table import apply
 from fairway.contract.update import Update
 from fairway.errors import ModelCodeError, UsageError
+from fairway.runtime.surroundings import without_keys
 
 _TIMEOUT_S = 60.0
 _MARK = "fairway-schema:"
@@ -48,7 +48,7 @@ def from_pandera(where: str, *, folder: Path) -> OutsideSchema:
     need("pandera", extra="pandera")
     # Isolated from this process, with its own end: a schema's module may do anything.
     command = [sys.executable, "-m", "fairway.path.pandera_child", str(path), name]
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = {**without_keys(), "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         ran = subprocess.run(
             command, cwd=path.parent, env=environment, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False,

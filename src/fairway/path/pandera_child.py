@@ -94,11 +94,7 @@ def _column(name: str, column: Any, left: list[str]) -> dict[str, Any]:
             case _:
                 left.append(f"column {name}: the check {_named(check)} has no rule here")
     if low is not None or high is not None:
-        if low is None or high is None:
-            end = f">= {low}" if low is not None else f"<= {high}"
-            left.append(f"column {name}: {end} has one end; write range = [low, high] in contract.toml")
-        else:
-            found["range"] = [low, high]
+        found["range"] = [low, high]
     return found
 
 

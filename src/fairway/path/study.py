@@ -16,6 +16,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from fairway import clock
+from fairway.contract.settings import Settings
 from fairway.data.project import Project
 from fairway.data.snapshot import snapshot, source_events
 from fairway.data.unlabelled import WHERE, unlabelled_rows
@@ -33,6 +34,9 @@ Array = NDArray[Any]
 
 LISTED = 20  # rows of each kind
 BUDGET_S = 300.0  # of the learning curve; the repeats that were done by then count
+_NAMING = 3  # columns that name a row at most
+_TRIED = 30  # columns that are tried for it
+_WIDE = 60  # characters of one of them on the terminal
 MOST_ROWS = 50_000  # more take longer and say nothing new about a share; for the curve all sizes lie below
 
 
@@ -92,7 +96,8 @@ def study_data(project: Project, *, seed: int = 0, now: datetime | None = None) 
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return Study(
-        model=settings.name, rows=frame.height, loss=loss, labels=_labels(frame, y, outputs, classes, target.name),
+        model=settings.name, rows=frame.height, loss=loss,
+        labels=_labels(frame, y, outputs, classes, target.name, named_by=_named_by(frame, settings)),
         sufficiency=_sufficiency(found, int((~test).sum()), seed),
         next_labels=_next(waiting, answers, settings.task, classes), seconds=clock.elapsed() - begun,
     )  # fmt: skip
@@ -117,7 +122,24 @@ def folds(frame: pl.DataFrame, entity: str | None, y: Array, classes: tuple[str,
     return found
 
 
-def _labels(frame: pl.DataFrame, y: Array, outputs: Array, classes: tuple[str, ...], target: str) -> dict[str, Any]:
+def _named_by(frame: pl.DataFrame, settings: Settings) -> list[str]:
+    """Columns that a person finds a row again by: entity and time, and what else it takes to tell the rows apart."""
+    names = [name for name in (settings.entity, settings.at) if name is not None]
+    others = [n for n, t in frame.schema.items() if n not in (*names, settings.target) and not t.is_nested()]
+    apart = frame.select(names).n_unique() if names else 0
+    while others and len(names) < _NAMING and apart < frame.height:
+        found = {name: frame.select(*names, name).n_unique() for name in others[:_TRIED]}
+        best = max(found, key=lambda name: found[name])
+        if found[best] <= apart:
+            break
+        names, apart = [*names, best], found[best]
+        others.remove(best)
+    return names
+
+
+def _labels(
+    frame: pl.DataFrame, y: Array, outputs: Array, classes: tuple[str, ...], target: str, *, named_by: list[str]
+) -> dict[str, Any]:
     if not classes:
         suspects, scaled = noise.residual_outliers(y, outputs)
         rows = [
@@ -125,7 +147,8 @@ def _labels(frame: pl.DataFrame, y: Array, outputs: Array, classes: tuple[str, .
                  spreads=round(float(scaled[i]), 1))
             for i in suspects[:LISTED]
         ]  # fmt: skip
-        return {"kind": "residuals", "suspects": len(suspects), "rows": rows, "target": target}
+        return {"kind": "residuals", "suspects": len(suspects), "rows": rows, "target": target,
+                "named_by": named_by}  # fmt: skip
     p = outputs if outputs.ndim == 2 else np.column_stack([1 - outputs, outputs])
     found = noise.confident_learning(y, p)
     rows = [
@@ -134,7 +157,8 @@ def _labels(frame: pl.DataFrame, y: Array, outputs: Array, classes: tuple[str, .
         for i in found.suspects[:LISTED]
     ]  # fmt: skip
     return {"kind": "classes", "suspects": len(found.suspects), "share": found.share, "rows": rows, "target": target,
-            "joint": found.joint.round(1).tolist(), "classes": list(classes)}  # fmt: skip
+            "joint": found.joint.round(1).tolist(), "classes": list(classes),
+            "named_by": named_by}  # fmt: skip
 
 
 def _row(frame: pl.DataFrame, place: int, **facts: Any) -> dict[str, Any]:
@@ -146,6 +170,8 @@ def _plain(value: Any) -> Any:
         return f"{len(value)} bytes"
     if isinstance(value, list):
         return f"{len(value)} numbers"
+    if isinstance(value, datetime):
+        return clock.iso(value)
     return value if isinstance(value, int | float | bool | None) else str(value)
 
 
@@ -189,21 +215,20 @@ def lines(found: Study) -> Sequence[str]:
     """What the terminal shows."""
     told = [f"{found.model}: a study of {found.rows:,} rows with a known answer ({found.seconds:.0f} s)", ""]
     labels, more, open_rows = found.labels, found.sufficiency, found.next_labels
+    few = [(_named(row, labels["named_by"]), row) for row in labels["rows"][:5]]
     if labels["kind"] == "classes":
-        told.append(
-            f"  labels       {labels['suspects']:,} rows look wrong; about {labels['share']:.1%} of all labels are"
-        )
+        share = f"by it, about {labels['share']:.1%} of all rows have another answer"
+        told.append(f"  labels       {labels['suspects']:,} rows look wrong to the model; {share}")
         told += [
-            f"               {_named(row)}   says {row['given']}, looks like {row['expected']} {row['probability']:.2f}"
-            for row in labels["rows"][:5]
+            f"               {name}   says {row['given']}, looks like {row['expected']} {row['probability']:.2f}"
+            for name, row in few
         ]
     else:
         told.append(
             f"  labels       {labels['suspects']:,} rows lie more than 6 robust deviations from what is expected"
         )
         told += [
-            f"               {_named(row)}   says {row['given']:g}, expected about {row['expected']:.4g}"
-            for row in labels["rows"][:5]
+            f"               {name}   says {row['given']:g}, expected about {row['expected']:.4g}" for name, row in few
         ]
     forecast = more["forecast"]
     if forecast is None:
@@ -226,5 +251,6 @@ def lines(found: Study) -> Sequence[str]:
     return told
 
 
-def _named(row: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {value}" for name, value in list(row["values"].items())[:2])
+def _named(row: Mapping[str, Any], names: Sequence[str]) -> str:
+    said = [f"{name} {row['values'][name]}" for name in names]
+    return ", ".join(text if len(text) <= _WIDE else text[: _WIDE - 1] + "…" for text in said)

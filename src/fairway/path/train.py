@@ -51,10 +51,11 @@ def train(
             code = closure(project.root)
             code_key = fingerprint.of_value({name: fingerprint.of_bytes(text) for name, text in code.items()})
             env = environment(project.root, packages(code))
+            who = actor or tokens.owner(project.workspace).name
             found = None
             if data is None and register:
                 found = unchanged.key(project, steps, code=code_key, environment=env["digest"], seed=seed)
-                result = unchanged.earlier(project, steps, found, record)
+                result = unchanged.earlier(project, steps, found, record, actor=who)
                 if result is not None:
                     return result
             # Something changed, so a child will be needed: it warms up while this process loads and reads.
@@ -64,7 +65,6 @@ def train(
             )
             from fairway.path.trip import Trip
 
-            who = actor or tokens.owner(project.workspace).name
             trip = Trip(project, record, steps, actor=who, seed=seed, stack=stack, child=child, register=register)
             result = trip.go(code, code_key, env, data)
             # What could not be checked is asked again, so such a run is not the answer to the next.

@@ -46,7 +46,7 @@ def key(project: Project, steps: Steps, *, code: str, environment: str, seed: in
     )  # fmt: skip
 
 
-def earlier(project: Project, steps: Steps, found: str | None, record: Record) -> TrainResult | None:
+def earlier(project: Project, steps: Steps, found: str | None, record: Record, *, actor: str) -> TrainResult | None:
     """What an earlier run with this fingerprint came to, when nothing else could have changed it since."""
     stored = steps.result(found) if found is not None else None
     if stored is None or clock.iso(record.started) < stored["as_of"] or not _nothing_to_learn(project):
@@ -65,7 +65,9 @@ def earlier(project: Project, steps: Steps, found: str | None, record: Record) -
         steps=tuple(steps.lines), seconds=record.seconds,
     )  # fmt: skip
     with store.write() as tx:
-        versions.remember_model(store, tx, project.settings.name, str(project.root), as_dict(project.settings))
+        versions.remember_model(
+            store, tx, project.settings.name, str(project.root), as_dict(project.settings), actor=actor
+        )
         record.finish(tx, result)
     return result
 

@@ -84,6 +84,16 @@ class Actuator:
     def errors(self) -> dict[str, str]:
         return {name: why for name, (_, why, _) in self._failed.items()}
 
+    @property
+    def active(self) -> dict[str, dict[str, int | None]]:
+        """By endpoint, the oldest epoch that a gateway here answers in, and its champion where the store said it."""
+        found: dict[str, dict[str, int | None]] = {}
+        champions = {(row["endpoint"], row["epoch"]): row["champion"] for row in (self._known or ([],))[0]}
+        for name in sorted({name for report in self.reports.values() for name in report["active"]}):
+            epoch = min(report["active"].get(name, 0) for report in self.reports.values())
+            found[name] = {"epoch": epoch, "champion": champions.get((name, epoch))}
+        return found
+
     def forget(self, gateway: str) -> None:
         """A gateway died: what it had loaded is gone."""
         self.reports.pop(gateway, None)
@@ -279,6 +289,7 @@ class Actuator:
             ["--artifact-dir", str(folder), "--artifact", artifact, "--socket", str(socket)],
             output=self._logs / f"model-{artifact[:16]}.log",
             environment=SINGLE_THREAD,
+            keys=False,
         )
 
     async def _end_unneeded(self, rows: list[dict[str, Any]], artifacts: Mapping[tuple[str, int], str]) -> None:

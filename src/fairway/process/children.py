@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from fairway import clock
+from fairway.runtime.surroundings import without_keys
 
 MAX_LOG = 10 * 1024 * 1024  # bytes of output that one life of a child may leave on disk; the rest is read and dropped
 _FIRST_S, _LONGEST_S, _STEADY_S = 0.1, 10.0, 10.0
@@ -25,6 +26,8 @@ class Child:
 
     Its output goes to a file. In a session of its own, so that Ctrl-C in a terminal reaches the supervisor alone, which
     then ends its children in order.
+
+    environment: variables beside this process's. keys: False for what runs the project's code; see `without_keys`.
     """
 
     def __init__(
@@ -36,12 +39,13 @@ class Child:
         output: Path,
         fds: Sequence[int] = (),
         environment: dict[str, str] | None = None,
+        keys: bool = True,
         on_end: Callable[[int], None] = lambda code: None,
     ) -> None:
         self.name = name
         self._command = [sys.executable, "-m", module, *arguments, "--parent", str(os.getpid())]
         self._output, self._fds, self._on_end = output, tuple(fds), on_end
-        self._environment = {**os.environ, **(environment or {})}
+        self._environment = {**(os.environ if keys else without_keys()), **(environment or {})}
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = asyncio.Event()
         self.deaths = 0  # in a row, without a steady life between

@@ -80,7 +80,8 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def control_socket(sockets: Path, name: str) -> Path:
-    return sockets / f"gateway-{name}.sock"
+    """By the part of the name before the machine's: a socket's path must be short, and its folder is this machine's."""
+    return sockets / f"gateway-{name.partition('@')[0]}.sock"
 
 
 async def _command(gateway: Gateway, question: dict[str, Any]) -> dict[str, Any]:

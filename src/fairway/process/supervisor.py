@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Coroutine
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from fairway.process.grid import grid
 from fairway.serve.spool import seal_orphans
 from fairway.store import place, schema, tokens
 from fairway.store.changes import Changes
-from fairway.store.gateways import LOCK, SERVE, supervisor_socket, try_lock
+from fairway.store.gateways import LOCK, SERVE, gateway_names, supervisor_name, supervisor_socket, try_lock
 from fairway.store.workspace import Workspace
 
 POLL_S = 0.25
@@ -37,6 +37,7 @@ _LISTEN_S = 1.0
 MAX_ROUNDS = 100
 SETTLE_S = 3600.0
 FILL_S = 600.0
+FORGOTTEN = timedelta(days=1)
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +118,7 @@ class _Supervisor:
         self._listeners = [first, *(_listen(self.port, shared=True) for _ in range(gateways - 1))]
         self._console = _listen(console_port, shared=False)
         self.console_port = self._console.getsockname()[1]
-        self._names = [f"g{number + 1}" for number in range(gateways)]
+        self._names = gateway_names(workspace, gateways)
         self._gateways: dict[str, Child] = {}
         self._others: list[Child] = []
         self._wake = asyncio.Event()
@@ -140,8 +141,7 @@ class _Supervisor:
         logs = self.workspace.dir("serve")
         seal_orphans(self.workspace.dir("spool"))
         try:
-            with self.workspace.store.write() as tx:  # gateways of an earlier life
-                tx.execute(sa.delete(schema.gateway).where(schema.gateway.c.workspace == self.workspace.name))
+            self._forget_rows()  # of an earlier life
         except StoreReadOnly as error:
             self._read_only = True
             self._say(f"{error}. Predictions are answered and kept in the spool; nothing is folded, decided or moved")
@@ -186,8 +186,9 @@ class _Supervisor:
             self._wake.set()
 
         return Child(
-            f"gateway {name}", "fairway.process.gateway_main", arguments, output=logs / f"gateway-{name}.log",
-            fds=[listener.fileno()], on_end=ended,
+            f"gateway {name}", "fairway.process.gateway_main", arguments,
+            output=logs / gateway_main.control_socket(sockets, name).with_suffix(".log").name, fds=[listener.fileno()],
+            on_end=ended,
         )  # fmt: skip
 
     def _announce(self) -> None:
@@ -283,7 +284,7 @@ class _Supervisor:
                 row = {
                     "workspace": store.workspace,
                     "gateway": name,
-                    "supervisor": f"{socket.gethostname()}-{os.getpid()}",
+                    "supervisor": supervisor_name(self.workspace),
                     "heartbeat_at": now,
                     "pid": pids[name],
                     "prepared": report["prepared"],
@@ -291,6 +292,19 @@ class _Supervisor:
                     "report": {"url": address, "errors": self.actuator.errors, "format": schema.FORMAT},
                 }
                 store.upsert(tx, schema.gateway, row)
+
+    def _forget_rows(self) -> None:
+        """Of this supervisor's gateways; other machines' stay, but for those that were not heard of for a day.
+
+        An SQLite store has one supervisor, so all rows there are its own. Raises: StoreReadOnly, StoreUnavailable.
+        """
+        store, table = self.workspace.store, schema.gateway
+        with store.write() as tx:
+            gone = table.c.workspace == store.workspace
+            if store.is_postgres:
+                mine = table.c.supervisor == supervisor_name(self.workspace)
+                gone &= mine | (table.c.heartbeat_at < store.database_now(tx) - FORGOTTEN)
+            tx.execute(sa.delete(table).where(gone))
 
     # -- commands ----------------------------------------------------------------------------------------------------
 
@@ -302,7 +316,8 @@ class _Supervisor:
         if op == "ping":
             since = self.actuator.stale_since
             stale_s = None if since is None else clock.elapsed() - since
-            return {"pid": os.getpid(), "errors": self.actuator.errors, "stale_s": stale_s}
+            about = {"pid": os.getpid(), "errors": self.actuator.errors, "stale_s": stale_s}
+            return {**about, "active": self.actuator.active}
         if op == "advance":
             return {"now": clock.iso(await self._advance(clock.parse_iso(question["to"])))}
         raise UsageError(f"unknown op {op!r}")
@@ -366,8 +381,8 @@ class _Supervisor:
         await asyncio.gather(*(child.stop(grace_s=3.0) for child in self._others), self.actuator.close())
         for listener in (*self._listeners, self._console):
             listener.close()
-        with contextlib.suppress(Exception), self.workspace.store.write() as tx:
-            tx.execute(sa.delete(schema.gateway).where(schema.gateway.c.workspace == self.workspace.name))
+        with contextlib.suppress(Exception):
+            self._forget_rows()
         for stale in self.workspace.sockets.glob("*.sock*"):
             stale.unlink(missing_ok=True)
 

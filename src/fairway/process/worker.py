@@ -100,7 +100,9 @@ class Worker:
 
     def claim(self) -> Claim | None:
         """A job to run, of the kinds that this version of fairway knows: a newer one beside it may know more."""
-        return jobs.claim(self.workspace.store, owner=self.name, lease=self._lease, kinds=self._kinds())
+        return jobs.claim(
+            self.workspace.store, owner=self.name, lease=self._lease, kinds=self._kinds(), not_here=self._not_here
+        )
 
     def _kinds(self) -> Collection[str] | None:
         if self._run_job is not None:
@@ -108,6 +110,14 @@ class Worker:
         from fairway.fleet import jobs as kinds
 
         return kinds.known()
+
+    def _not_here(self) -> list[tuple[str, str]]:
+        """Trainings whose project is in no folder of this machine, where another machine may have it."""
+        if self._run_job is not None or not self.workspace.store.is_postgres or clock.is_virtual():
+            return []
+        from fairway.data.project import absent
+
+        return [("train", model) for model in absent(self.workspace)]
 
     def run(self, claim: Claim) -> None:
         """Run a claimed job to its end, or give it back when the worker stops."""

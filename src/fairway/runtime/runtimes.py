@@ -75,7 +75,8 @@ class TreeliteRuntime:
             row, place = (int(i) for i in np.argwhere(np.isnan(matrix))[0])
             raise ModelCodeError(f"row {row}: feature {X.columns[place]} is null, which this model can't take")
         if self._meta["float32"]:
-            matrix = matrix.astype(np.float32).astype(np.float64)
+            with np.errstate(over="ignore"):  # beyond it is infinite, where the model takes that
+                matrix = matrix.astype(np.float32).astype(np.float64)
         for place, codes in self._known.items():
             column = matrix[:, place]
             near = codes[

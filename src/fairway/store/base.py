@@ -76,6 +76,10 @@ class Store:
 
             migrate.expand(self)
 
+    def oldest_format(self) -> int:
+        """Of the code that may have the store open beside this one."""
+        return (self._formats() or {"format": schema.FORMAT})["format"]
+
     def _formats(self) -> dict[str, int] | None:
         """`format`: the oldest code that may open it; `expanded`: the newest whose tables are there. None: no tables"""
         table = schema.meta

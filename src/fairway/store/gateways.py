@@ -1,6 +1,7 @@
 """Who serves a workspace, and whether the gateways have done what the desired state says."""
 
 import fcntl
+import hashlib
 import json
 import os
 import socket
@@ -21,6 +22,17 @@ from fairway.store.workspace import Workspace
 LIVE = timedelta(seconds=3)  # without a heartbeat for this long, a gateway is not waited for
 SERVE, LOCK = "serve.json", "serve.lock"
 _LOOK_S = 0.02
+
+
+def supervisor_name(workspace: Workspace) -> str:
+    """Which `fairway serve` this is: the machine and the workspace's folder there. The same after a restart."""
+    return f"{socket.gethostname()}-{hashlib.sha256(str(workspace.root).encode()).hexdigest()[:6]}"
+
+
+def gateway_names(workspace: Workspace, count: int) -> list[str]:
+    """g1, g2, ...; where several machines may serve the workspace, each with the supervisor's name: g1@host-5e1f0a."""
+    where = f"@{supervisor_name(workspace)}" if workspace.store.is_postgres else ""
+    return [f"g{number}{where}" for number in range(1, count + 1)]
 
 
 def live_gateways(store: Store) -> list[Row]:

@@ -6,7 +6,7 @@ die at any moment; its lease ends, and the next holder has a higher fence, past 
 """
 
 import random
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from fairway.store.base import Row, Store
 
 LEASE = timedelta(seconds=30)
 MAX_ATTEMPTS = 5
+OTHERS_FIRST = timedelta(minutes=10)
 FIRST_PAUSE, LONGEST_PAUSE = timedelta(seconds=2), timedelta(minutes=10)  # between two attempts
 TIMEOUT_S = 24 * 3600.0  # of a job that states none: what hangs must not hold a worker for ever
 ENDED = ("done", "failed", "cancelled")
@@ -79,19 +80,29 @@ def submit(
     return name
 
 
-def claim(store: Store, *, owner: str, lease: timedelta = LEASE, kinds: Collection[str] | None = None) -> Claim | None:
+def claim(
+    store: Store,
+    *,
+    owner: str,
+    lease: timedelta = LEASE,
+    kinds: Collection[str] | None = None,
+    not_here: Callable[[], Collection[tuple[str, str]]] = tuple,
+) -> Claim | None:
     """Take the job that has been free for longest: queued and due, or running with an expired lease (its holder died).
 
-    kinds: only of these. Several workers never wait for each other here: on Postgres each skips rows in other hands.
-    A job that was lost `max_attempts` times, or cancelled while its holder died, is ended instead of taken.
+    kinds: only of these. not_here: (kind, key) of jobs that lack something on this machine; for OTHERS_FIRST they are
+    left to workers elsewhere, then they are taken, so that a person hears what they lack. Several workers never wait
+    for each other here: on Postgres each skips rows in other hands. A job that was lost `max_attempts` times, or
+    cancelled while its holder died, is ended instead of taken.
     """
     with store.read() as tx:  # most looks find nothing, and need not take the writer's place
         if tx.execute(_free(store, store.database_now(tx), kinds)).first() is None:
             return None
+    left = not_here()
     table = schema.job
     with store.beside() as tx:
         now = store.database_now(tx)
-        while (row := tx.execute(_free(store, now, kinds).with_for_update(skip_locked=True)).first()) is not None:
+        while (row := tx.execute(_free(store, now, kinds, left).with_for_update(skip_locked=True)).first()) is not None:
             mine = sa.and_(table.c.workspace == store.workspace, table.c.job == row.job)
             most = MAX_ATTEMPTS if row.max_attempts is None else row.max_attempts
             if row.cancelled_by is not None or row.attempts >= most:
@@ -110,7 +121,7 @@ def claim(store: Store, *, owner: str, lease: timedelta = LEASE, kinds: Collecti
     return None
 
 
-def _free(store: Store, now: datetime, kinds: Collection[str] | None) -> Any:
+def _free(store: Store, now: datetime, kinds: Collection[str] | None, left: Collection[tuple[str, str]] = ()) -> Any:
     table = schema.job
     due = sa.or_(table.c.not_before.is_(None), table.c.not_before <= now)
     free = sa.or_(
@@ -122,6 +133,9 @@ def _free(store: Store, now: datetime, kinds: Collection[str] | None) -> Any:
     query = sa.select(table).where(table.c.workspace == store.workspace, free)
     if kinds is not None:
         query = query.where(table.c.kind.in_(kinds))
+    for kind, key in left:
+        other = sa.or_(table.c.kind != kind, table.c.key != key, table.c.key.is_(None))
+        query = query.where(sa.or_(other, table.c.queued_at < now - OTHERS_FIRST))
     return query.order_by(since, sa.func.length(table.c.job), table.c.job).limit(1)
 
 

@@ -23,6 +23,7 @@ from typing import IO, Any
 from fairway import clock
 from fairway.contract.settings import Settings
 from fairway.errors import ModelCodeError
+from fairway.runtime.surroundings import without_keys
 
 LOG_BYTES = 64 * 1024 * 1024
 ADDRESS_SPACE_SPARE_MB = 8192  # mapped but never touched: allocators and thread stacks reserve far more than they use
@@ -60,7 +61,7 @@ class Child:
         self._folder = Path(tempfile.mkdtemp(prefix="fairway-child-"))
         self._mark = uuid.uuid4().hex
         threads = str(limits.threads)
-        environment = os.environ | {
+        environment = without_keys() | {
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONFAULTHANDLER": "1",
             "PYTHONHASHSEED": "0",

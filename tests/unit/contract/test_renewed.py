@@ -155,6 +155,9 @@ CHANGES: list[tuple[Column | None, Column | None, str, str]] = [
     (BASE, dataclasses.replace(BASE, range=(1, 10)), "breaks", "out_of_range"),
     (BASE, dataclasses.replace(BASE, range=(0, 11)), "widens", "more values"),
     (BASE, dataclasses.replace(BASE, range=None), "widens", "every value"),
+    (BASE, dataclasses.replace(BASE, range=(0, None)), "widens", "more values"),
+    (BASE, dataclasses.replace(BASE, range=(None, 9)), "breaks", "out_of_range"),
+    (dataclasses.replace(BASE, range=(0, None)), BASE, "breaks", "out_of_range"),
     (BASE, dataclasses.replace(BASE, unit="kg"), "changes", "mean something else"),
     (BASE, dataclasses.replace(BASE, known="later"), "breaks", "unknown_field"),
     (BASE, dataclasses.replace(BASE, seen=(0, 1)), "none", "drift"),
@@ -200,6 +203,7 @@ class Churn(pa.DataFrameModel):
     other: int
     class Config:
         strict = True
+OneEnd = pa.DataFrameSchema({"tenure": pa.Column(int, pa.Check.ge(0)), "gone": pa.Column(float, pa.Check.le(9))})
 AsSchema = pa.DataFrameSchema({"tenure": pa.Column(float, [pa.Check.in_range(0, 9), pa.Check(lambda d: d)])})
 NoSchema = 5
 """
@@ -218,6 +222,8 @@ def test_a_pandera_schema_is_taken(tmp_path: Path) -> None:
     plain = overlay(parse_contract(FILE), from_pandera("schema.py:AsSchema", folder=tmp_path))
     assert plain.contract.column("tenure").type == "float" and plain.contract.column("tenure").range == (0, 9)
     assert any("has no rule here" in text for text in plain.left)
+    ends = overlay(parse_contract(FILE), from_pandera("schema.py:OneEnd", folder=tmp_path)).contract
+    assert (ends.column("tenure").range, ends.column("gone").range) == ((0, None), (None, 9))
 
 
 def test_a_schema_that_can_not_be_had(tmp_path: Path) -> None:

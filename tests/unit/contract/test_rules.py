@@ -17,7 +17,7 @@ from fairway.contract.request import compile_request
 from fairway.contract.result import as_dict, as_html
 from fairway.contract.settings import Settings
 from fairway.contract.table import apply
-from fairway.contract.text import parse_contract, parse_settings
+from fairway.contract.text import dump_contract, parse_contract, parse_settings
 from fairway.errors import ContractViolation, DataError, RequestError, SettingsError
 
 SETTINGS = parse_settings(
@@ -173,6 +173,42 @@ def test_rules_of_one_column(column: Column, values: list[Any], rows: list[int],
     assert says in str(refusal(result))
     good = [v for place, v in enumerate(values, 1) if place not in rows]
     assert examine(pl.DataFrame({"x": good}, strict=False), [column]).verdict == "pass"
+
+
+ENDS: dict[str, list[Any]] = {
+    "int": [-(2**53) - 1, -1, 0, 1, 7, 2**53 + 1], "float": [-1e308, -0.5, 0.0, 0.5, 1e308],
+    "datetime": ["1969-12-31T23:59:59Z", "2020-01-01T00:00:00Z", "2020-01-01T00:00:01Z", "9990-01-01T00:00:00Z"],
+    "date": ["1969-12-31", "2020-01-01", "2020-01-02", "9990-01-01"], "vector": [-2.0, 0.0, 0.25, 9.0],
+}  # fmt: skip
+
+
+@given(st.sampled_from(sorted(ENDS)), st.data())
+@settings(max_examples=120, deadline=None, derandomize=True)
+def test_a_range_with_an_open_end_means_the_same_in_a_table_and_a_request(kind: str, data: st.DataObject) -> None:
+    end, value = (data.draw(st.sampled_from(ENDS[kind])) for _ in range(2))
+    is_low = data.draw(st.booleans())
+    ends = json.dumps([end, "OPEN"] if is_low else ["OPEN", end]).replace('"OPEN"', "inf" if is_low else "-inf")
+    length = "length = 1\n" if kind == "vector" else ""
+    text = f'format = 1\n[columns.x]\ntype = "{kind}"\n{length}range = {ends}\n[columns.y]\ntype = "float"\n'
+    held = parse_contract(text + 'role = "target"\n')
+    assert parse_contract(dump_contract(held)) == held and held.columns[0].range is not None
+    assert None in held.columns[0].range
+    frame = pl.DataFrame({"x": [[value] if kind == "vector" else value], "y": [1.0]})
+    wire = {"x": [value] if kind == "vector" else value}
+    fits = value >= end if is_low else value <= end
+    assert examine(frame, held.columns, contract=held).verdict == ("pass" if fits else "fail")
+    assert request(held, [wire]) == (None if fits else "out_of_range")
+
+
+@pytest.mark.parametrize(
+    "ends", ["[-inf, inf]", "[inf, 1]", "[0, -inf]", "[nan, inf]", "[0, nan]", '["a", inf]', "[5, 1]"]
+)
+def test_a_range_that_says_nothing_is_refused(ends: str) -> None:
+    for key in ("range", "seen"):
+        with pytest.raises(SettingsError, match=f"columns.x.{key}"):
+            parse_contract(f'format = 1\n[columns.x]\ntype = "float"\n{key} = {ends}\n')
+    with pytest.raises(SettingsError, match=r"columns\.x\.seen"):
+        parse_contract('format = 1\n[columns.x]\ntype = "float"\nseen = [0, inf]\n')
 
 
 def test_rules_of_the_table() -> None:

@@ -123,12 +123,13 @@ def load(folder):
     [
         (LIGHTGBM, "lightgbm", "model.txt"),
         (CODES, "treelite", "trees.bin"),
-        (XGBOOST, "xgboost", "model.json"),
+        (XGBOOST, "treelite", "trees.bin"),
+        (XGBOOST.replace("n_jobs=1", 'booster="dart", rate_drop=0.3, n_jobs=1'), "xgboost", "model.json"),
         (CATBOOST, "catboost", "model.cbm"),
         (OWN, "project", "rates.json"),
         (TORCH, "project", "weights.safetensors"),
     ],
-    ids=["lightgbm-pandas", "lightgbm-booster", "xgboost", "catboost", "own-format", "torch"],
+    ids=["lightgbm-pandas", "lightgbm-booster", "xgboost", "xgboost-dart", "catboost", "own-format", "torch"],
 )
 def test_a_learner_is_trained_packaged_loaded_and_made_again(text, kind, file, tmp_path):
     if text is TORCH:

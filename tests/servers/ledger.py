@@ -22,7 +22,10 @@ from fairway.serve.spool import sealed_segments
 from fairway.store.workspace import Workspace
 
 REFUSALS = ("loading", "overloaded", "log_full")  # what a gateway may say while it comes up
-MODULES = {"gateway": "fairway.process.gateway_main", "worker": "fairway.process.worker"}
+MODULES = {
+    "gateway": "fairway.process.gateway_main", "worker": "fairway.process.worker",
+    "model": "fairway.serve.model_process",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -107,3 +107,14 @@ def test_the_state_that_it_changes_is_its_own(run, tmp_path):
     before = (Path.cwd(), dict(os.environ))
     run("os.chdir('/')\nos.environ['PATH'] = ''\nos.umask(0)\nreturn 1")
     assert (Path.cwd(), dict(os.environ)) == before
+
+
+def test_it_gets_no_keys_to_our_servers(run, monkeypatch):
+    kept = {"PROJECT_KEY": "of the project", "FAIRWAY_WORKSPACE": "default"}
+    ours = ["FAIRWAY_STORE", "FAIRWAY_BLOBS", "FAIRWAY_ONLINE", "FAIRWAY_TOKEN", "PGPASSWORD", "AWS_SECRET_ACCESS_KEY"]
+    for name in ours:
+        monkeypatch.setenv(name, "planted")
+    for name, value in kept.items():
+        monkeypatch.setenv(name, value)
+    given = run("return dict(os.environ)")
+    assert kept.items() <= given.items() and "planted" not in given.values()

@@ -4,12 +4,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 import small_model
 import sqlalchemy as sa
+from ledger import find_pids
 from running import Running, row, running, wait_until
 
 from fairway.data import log
@@ -66,7 +68,9 @@ def folded(workspace: Workspace, ids: set[str]) -> bool:
     return ids <= set(found["prediction_id"].to_list())
 
 
-def test_both_serve_the_same_and_follow_one_change(one: Workspace, tmp_path: Path) -> None:
+def test_both_serve_the_same_and_follow_one_change(
+    one: Workspace, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     two = Workspace.create(tmp_path / "two")
     with running(one) as here, running(two) as there:
         here.ready()
@@ -74,13 +78,19 @@ def test_both_serve_the_same_and_follow_one_change(one: Workspace, tmp_path: Pat
         assert wait_active(one, "small", 1) == []
         names = [gateway.gateway for gateway in live_gateways(one.store)]
         assert len(set(names)) == 4 and len({name.partition("@")[2] for name in names}) == 2
+        assert capfd.readouterr().out.count("set FAIRWAY_ONLINE") == 1  # views look up what only one of them was sent
         answers = [output(here), output(there)]
         assert len({json.dumps(a["value"] if "value" in a else a["version"]) for a in answers}) == 1
+
+        for served in (here, there):  # the project's code gets no keys
+            for pid in find_pids(served, "model"):
+                given = Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+                assert not [v for v in given if v.startswith((b"AWS_", b"FAIRWAY_STORE", b"FAIRWAY_BLOBS"))]
 
         store = one.store
         with store.write() as tx:
             for n in range(JOBS):
-                jobs.submit(store, tx, kind="tidy_jobs", key=f"tidy-{n}", payload={})
+                jobs.submit(store, tx, kind="tidy_jobs", key=f"tidy-{n}", payload={"tick": "2026-01-01T00:00:00Z"})
         small_model.desire(one, epoch=2, **small_model.served(2), previous=1)
         assert wait_active(one, "small", 2) == []  # said on one machine: both have done it
         answers += (after := [output(here), output(there), output(here), output(there)])
@@ -103,7 +113,7 @@ def test_both_serve_the_same_and_follow_one_change(one: Workspace, tmp_path: Pat
 
 
 def test_status_tells_what_is_served_while_the_store_is_away(one: Workspace, postgres: PostgresServer) -> None:
-    def status(*more: str) -> "subprocess.CompletedProcess[str]":
+    def status(*more: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "fairway.cli.main", "status", *more]
         return subprocess.run(command, cwd=one.root, capture_output=True, text=True, timeout=60, check=False)
 
@@ -112,7 +122,9 @@ def test_status_tells_what_is_served_while_the_store_is_away(one: Workspace, pos
         assert wait_active(one, "small", 1) == []
         postgres.stop()
         try:
-            said, told = status(), json.loads(status("--json").stdout)
+            with ThreadPoolExecutor() as pool:  # each waits for the store, for its ten seconds
+                said, as_json = pool.map(lambda more: status(*more), [[], ["--json"]])
+            told = json.loads(as_json.stdout)
             assert output(served)["version"] == 1
         finally:
             postgres.start()

@@ -13,7 +13,8 @@ Raw = tuple[str, str, str]  # (what it is, JSON text of the value, what must hap
 def vectors(column: Column, rng: np.random.Generator) -> list[Raw]:
     """A vector has exactly its declared length, and every number is finite and within the declared range."""
     length = column.length or 1
-    low, high = (float(end) for end in column.range) if column.range is not None else (-np.inf, np.inf)
+    ends = zip(column.range or (None, None), (-np.inf, np.inf), strict=True)
+    low, high = (float(none if end is None else end) for end, none in ends)
 
     def fits(*values: float) -> str:
         return "ok" if all(low <= value <= high for value in values) else "reject"

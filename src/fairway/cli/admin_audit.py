@@ -238,7 +238,7 @@ def _approved(found: Json) -> str:
     author = next((v["author"] for v in found["versions"]), "unknown")
     given = found["approval"]
     if given is None:
-        return f"nobody was asked; author {author}"
+        return f"nobody: no approval was asked for; author {author}"
     return f'{given["by"]}, {clock_text(given["at"])}, "{given["why"]}"; author {author}'
 
 

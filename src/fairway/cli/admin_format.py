@@ -25,6 +25,7 @@ def format_(
     somebody runs this with --contract. That waits for gateways that older code runs, and can't be undone.
     """
     from fairway.store import audit, migrate, schema
+    from fairway.store.closed import shown
 
     workspace = workspace_here()
     store = workspace.store
@@ -47,7 +48,7 @@ def format_(
 
     def lines() -> list[str]:
         opens = f"fairway of format {oldest} and newer opens it" if oldest < expanded else "nothing is left to do"
-        text = [f"{store.name} has format {expanded}; {opens}"]
+        text = [f"{shown(store.name)} has format {expanded}; {opens}"]
         if done:
             return [*text, "older fairway is turned away from now on"]
         if oldest < expanded and older:

@@ -146,6 +146,9 @@ def diff(
         rows += [[d["what"], plain(d["one"])[:50], plain(d["other"])[:50]] for d in found["differences"]]
         said = table(rows, indent="  ", gap=3)
         changed = found.get("contract")
-        return said + (["", *contracts.lines(changed)] if changed and changed["changes"] else [])
+        if not changed or not changed["changes"]:
+            return said
+        tables = {"what": "columns", "broken_is": "training"} if found["kind"] == "dataset" else {}
+        return [*said, "", *contracts.lines(changed, **tables)]
 
     emit(found, json=json, lines=lines)

@@ -30,14 +30,15 @@ def diff(one: str, other: str, *, json: bool) -> None:
     emit(found, json=json, lines=lambda: lines(found))
 
 
-def lines(found: Mapping[str, Any]) -> list[str]:
+def lines(found: Mapping[str, Any], *, what: str = "contract", broken_is: str = "what callers send") -> list[str]:
     """What changed, what it does, and who uses it."""
     changes = found["changes"]
     if not changes:
-        return ["contract: no difference"]
+        return [f"{what}: no difference"]
     broken = sum(change["effect"] == "breaks" for change in changes)
-    said = f"; {broken} of them {'breaks' if broken == 1 else 'break'} what callers send" if broken else ""
-    shown = [f"contract: {count(len(changes), 'change')}{said}"]
+    those = "it breaks" if len(changes) == 1 else f"{broken} of them {'breaks' if broken == 1 else 'break'}"
+    said = f"; {those} {broken_is}" if broken else ""
+    shown = [f"{what}: {count(len(changes), 'change')}{said}"]
     shown += table([_cells(change) for change in changes], indent="  ", gap=3)
     uses = found.get("downstream") or []
     if uses:

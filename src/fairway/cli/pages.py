@@ -34,7 +34,7 @@ Json = dict[str, Any]
 
 def status(found: Json) -> list[str]:
     now = clock.parse_iso(found["at"])
-    lines = []
+    lines = [f"AS IT WAS: {found['moved']}", ""] if found["moved"] else []
     if found["models"]:
         rows = [["MODEL", "LIVE", "TRAFFIC", "LIVE METRIC (95 %)", "STATE", "MISSING"]]
         rows += [model_row(line) for line in found["models"]]
@@ -82,6 +82,10 @@ def status(found: Json) -> list[str]:
             indent="  ",
         )
     lines += jobs.failed_lines(found["failed_jobs"])
+    if found.get("broken"):
+        lines += ["", "SETTINGS"]
+        lines += [f"  {model}: {error}" for model, error in found["broken"].items()]
+        lines.append("  What is served goes on as it was deployed; training waits until this is right.")
     lines.append("")
     serving = found.get("serving")
     if serving:

@@ -1,5 +1,6 @@
 """`serve` and `backtest`: what runs for longer."""
 
+import contextlib
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -8,7 +9,7 @@ import typer
 from fairway.cli import history
 from fairway.cli.terminal import JsonFlag, emit, progress, say
 from fairway.cli.things import project_for, workspace_here
-from fairway.errors import UsageError
+from fairway.errors import StoreUnavailable, UsageError
 
 
 def register(app: typer.Typer) -> None:
@@ -29,10 +30,14 @@ def serve(
     ] = None,
 ) -> None:
     """Predict, watch and show pages, on this machine, until Ctrl-C."""
+    from fairway.data.project import troubles
     from fairway.process import supervisor
 
     workspace = workspace_here()
     start = parse_time(virtual_clock, option="--virtual-clock") if virtual_clock else None
+    with contextlib.suppress(StoreUnavailable):  # the supervisor says that, and what it does then
+        for model, error in troubles(workspace, variables=True).items():
+            say(f"{model}: {error}")
     supervisor.serve(workspace, port=port, console_port=console_port, gateways=gateways, virtual_clock=start, say=say)
 
 

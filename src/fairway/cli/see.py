@@ -8,7 +8,7 @@ import typer
 from fairway.cli import contracts, jobs, pages
 from fairway.cli.terminal import JsonFlag, emit
 from fairway.cli.things import parse_model, project_here, workspace_here
-from fairway.errors import ModelNotFound, StoreUnavailable, Unfinished, UsageError
+from fairway.errors import ModelNotFound, SettingsError, StoreUnavailable, Unfinished, UsageError
 
 LISTS = ("runs", "reviews", "alarms", "rollouts", "versions", "datasets", "models", "jobs", "schedules", "defaults")
 
@@ -23,11 +23,15 @@ def status(
     json: JsonFlag = False,
 ) -> None:
     """What needs you: this project, or all models."""
+    from fairway.data.project import troubles
     from fairway.path.served import without_store
     from fairway.registry import show as read
     from fairway.store.gateways import is_served
 
-    project = project_here() if thing is None else None
+    try:
+        project = project_here() if thing is None else None
+    except SettingsError:
+        project = None  # said below, with all else there is to say
     workspace = project.workspace if project is not None else workspace_here()
     name = parse_model(thing).model if thing else None
     try:
@@ -39,6 +43,8 @@ def status(
         emit(away, json=json, lines=lambda: pages.store_away(away))
         raise typer.Exit(Unfinished.exit_code) from None
     found["serving"] = is_served(workspace)
+    broken = troubles(workspace)
+    found["broken"] = {line["model"]: broken[line["model"]] for line in found["models"] if line["model"] in broken}
     emit(found, json=json, lines=lambda: pages.status(found))
 
 

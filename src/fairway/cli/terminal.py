@@ -32,9 +32,9 @@ def progress(text: str) -> None:
 def emit(value: Any, *, json: bool, lines: Callable[[], Sequence[str]]) -> None:
     """The result, once: as JSON, or as the lines a person reads."""
     if json:
-        from fairway.store.base import jsonable
+        from fairway.store.base import SHOWN_BYTES, jsonable
 
-        say(json_module.dumps(jsonable(value), indent=2, ensure_ascii=False))
+        say(json_module.dumps(jsonable(value, most_bytes=SHOWN_BYTES), indent=2, ensure_ascii=False))
         return
     for line in lines():
         say(line)

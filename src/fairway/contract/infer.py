@@ -324,7 +324,8 @@ def _more_decisions(
     found += [("numbers" if "was text" in note else "nulls", note) for note in notes]
     n = sum(c.type == "category" for c in features)
     if n:
-        found.append(("categories", f"{n} column{'' if n == 1 else 's'}; a value never seen becomes null and is counted"))
+        columns = "1 column" if n == 1 else f"{n} columns"
+        found.append(("categories", f"{columns}; a value never seen becomes null and is counted"))
     wide = [c.name for c in features if c.type == "string"]
     if wide:
         counts = ", ".join(f"{name} ({frame[name].n_unique():,} values)" for name in wide)

@@ -144,9 +144,11 @@ def _range(column: Column, value: pl.Expr, add: Callable[..., None]) -> None:
     outside = ([least < low] if low is not None else []) + ([most > high] if high is not None else [])
     rows = outside[0] if len(outside) == 1 else outside[0] | outside[1]
     if column.type == "vector":
-        add("range", f"has numbers from {text}", rows, lambda v: f"{shown(v)} leaves the declared range {text}")
+        says = f"has numbers of {text}" if None in column.range else f"has numbers from {text}"
+        add("range", says, rows, lambda v: f"{shown(v)} leaves the declared range {text}")
         return
-    add("range", f"lies in {text}", rows, lambda v: f"{shown(v)} is outside the declared range {text}")
+    says = f"is {text}" if None in column.range else f"lies in {text}"
+    add("range", says, rows, lambda v: f"{shown(v)} is outside the declared range {text}")
 
 
 def _sizes(column: Column, value: pl.Expr, add: Callable[..., None]) -> None:

@@ -25,6 +25,7 @@ from fairway.contract.settings import (
 )
 from fairway.contract.text_columns import parse_contract
 from fairway.contract.toml import NAME, Document, Table, check_format, kind_of
+from fairway.contract.view import format_duration
 
 __all__ = ["METRICS", "NAME", "check_name", "dump_contract", "dump_settings", "parse_contract", "parse_settings"]
 
@@ -216,14 +217,21 @@ def _rollout(table: Table, task: Task) -> RolloutSettings:
     else:
         margin = table.share("margin", base.margin, above=True)
     primary = table.text("primary", None, known=PRIMARY[task])
+    season = table.duration("season", base.season, high=timedelta(days=366))
+    shadow = table.duration("shadow", None, words={"none": timedelta(0)}, high=timedelta(days=90))
+    timeout = table.duration("timeout", None, low=_SHORT)
+    for key, length in (("season", season), ("shadow", shadow)):
+        if timeout is not None and length is not None and timeout < length:
+            says = f"is {format_duration(timeout)}, shorter than {key} ({format_duration(length)})"
+            raise table.wrong("timeout", f"{says}: every rollout would end undecided")
     return RolloutSettings(
         margin=margin,
         primary=primary,
         n_min=table.whole("n_min", base.n_min, low=1, high=10**9),
-        season=table.duration("season", base.season, high=timedelta(days=366)),
-        shadow=table.duration("shadow", None, words={"none": timedelta(0)}, high=timedelta(days=90)),
+        season=season,
+        shadow=shadow,
         shares=_shares(table, base.shares),
-        timeout=table.duration("timeout", None, low=_SHORT),
+        timeout=timeout,
         label_depends_on_answer=table.flag("label_depends_on_answer", False),
     )
 

@@ -12,11 +12,13 @@ from pathlib import Path
 
 import polars as pl
 
+from fairway.data.source_rows import memory_limit, refuse_many
 from fairway.data.source_text import Dialect, encoding_of
 from fairway.errors import DataError
 
 MAX_BYTES = 4 * 2**30  # unpacked; text of this size is better kept as Parquet
 _CHUNK_ROWS = 50_000
+_FIELD_BYTES = 16  # that a field takes in memory at least
 _WORDS = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas"}
 
 
@@ -38,19 +40,20 @@ def read_csv(path: Path, *, file: str, dialect: Dialect | None = None) -> pl.Dat
 
 def unpacked(path: Path, file: str) -> bytes:
     """A text file's bytes, out of its gzip if it is in one. Raises: DataError: too large, cut or unreadable."""
+    most = min(MAX_BYTES, memory_limit() // 4)  # it is decoded and typed next to itself
     try:
         if path.suffix != ".gz":
-            if path.stat().st_size > MAX_BYTES:
-                raise DataError(f"is larger than {MAX_BYTES // 2**30} GiB; write it as Parquet", file=file)
+            if path.stat().st_size > most:
+                raise DataError(f"is larger than {most / 2**30:.1f} GiB; write it as Parquet", file=file)
             return path.read_bytes()
         with gzip.open(path) as packed:
-            data = packed.read(MAX_BYTES + 1)
+            data = packed.read(most + 1)
     except (EOFError, gzip.BadGzipFile) as exc:
         raise DataError("is cut or no gzip file", file=file) from exc
     except OSError as exc:
         raise DataError(f"can't be read: {exc.strerror or exc}", file=file) from exc
-    if len(data) > MAX_BYTES:
-        raise DataError(f"unpacks to more than {MAX_BYTES // 2**30} GiB; write it as Parquet", file=file)
+    if len(data) > most:
+        raise DataError(f"unpacks to more than {most / 2**30:.1f} GiB; write it as Parquet", file=file)
     return data
 
 
@@ -138,9 +141,13 @@ def _ragged(line: int, found: int, names: list[str], file: str) -> DataError:
 def _plain(data: bytes, names: list[str], dialect: Dialect, file: str) -> pl.DataFrame:
     """Without a quote in the file, separators and line ends are all there is to check."""
     mark, commas = dialect.delimiter.encode(), len(names) - 1
-    for line, text in enumerate(data.split(b"\n"), 1):
-        if text.count(mark) != commas or (not text.rstrip(b"\r") and commas):
-            raise _ragged(line, text.count(mark) + 1 if text.rstrip(b"\r") else 0, names, file)
+    rows = data.count(b"\n")
+    refuse_many(rows, len(names), file)
+    if rows * len(names) * _FIELD_BYTES > memory_limit():
+        raise DataError(f"has {rows:,} rows x {len(names):,} fields; this machine has no memory for it", file=file)
+    for line, text in enumerate(io.BytesIO(data), 1):  # one at a time: a list of all takes many times the file's size
+        if text.count(mark) != commas or (commas and not text.rstrip(b"\r\n")):
+            raise _ragged(line, text.count(mark) + 1 if text.rstrip(b"\r\n") else 0, names, file)
     if b"\n" not in data:
         return pl.DataFrame(schema=dict.fromkeys(names, pl.String))
     try:

@@ -49,8 +49,8 @@ def size_of(file: BinaryIO) -> Size:
 
 def _decoded(group: Mapping[int, Any]) -> int:
     """Bytes of a row group's values in memory, as far as their number tells: texts count as what points to them."""
-    chunks = [dict(dict(chunk).get(3, [])) for chunk in group.get(1, [])]
-    return sum(int(chunk.get(5, 0)) * _WIDTHS.get(chunk.get(1), 8) for chunk in chunks)
+    chunks: list[dict[int, Any]] = [dict(dict(chunk).get(3, [])) for chunk in group.get(1, [])]
+    return sum(int(chunk.get(5, 0)) * _WIDTHS.get(chunk.get(1, -1), 8) for chunk in chunks)
 
 
 class _Reader:

@@ -1,6 +1,8 @@
 """A project as it stands in its folder: fairway.toml and contract.toml read, and checked against each other."""
 
+import contextlib
 import dataclasses
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,6 +92,66 @@ def _paths(workspace: Workspace) -> dict[str, str | None]:
 
 def _is_there(path: str | None) -> bool:
     return bool(path) and (Path(str(path)) / SETTINGS).is_file()
+
+
+def troubles(workspace: Workspace, *, variables: bool = False) -> dict[str, str]:
+    """Models whose project can't be read as it stands now, and why. What is served does not need it; training does.
+
+    variables: also those whose settings name an environment variable that this process does not have.
+    """
+    table, found = schema.model, {}
+    with workspace.store.read() as tx:
+        rows = tx.execute(
+            sa.select(table.c.model, table.c.project_path)
+            .where(table.c.workspace == workspace.store.workspace)
+            .order_by(table.c.model)
+        ).all()
+    for row in rows:
+        if not row.project_path or not (Path(row.project_path) / SETTINGS).is_file():
+            continue
+        try:
+            settings = load_project(Path(row.project_path), workspace=workspace).settings
+        except SettingsError as error:
+            found[row.model] = str(error)
+            continue
+        missing = missing_variables(settings) if variables else []
+        if missing:
+            found[row.model] = f"{SETTINGS}: {'; '.join(missing)}"
+    return found
+
+
+def missing_variables(settings: Settings) -> list[str]:
+    """What is said of each variable that holds a URL and is not set."""
+    places = {"data.url": settings.data.url} | {f"sources.{name}.url": s.url for name, s in settings.sources.items()}
+    return [
+        f"{key}: the variable {url.removeprefix('env:')} is not set"
+        for key, url in places.items()
+        if url is not None and url.startswith("env:") and not os.environ.get(url.removeprefix("env:"))
+    ]
+
+
+def refuse_namesake(project: Project) -> None:
+    """Raises: SettingsError when another project of the same workspace trains a model of this name."""
+    table, name = schema.model, project.settings.name
+    with project.workspace.store.read() as tx:
+        known = tx.scalar(
+            sa.select(table.c.project_path).where(
+                table.c.workspace == project.workspace.store.workspace, table.c.model == name
+            )
+        )
+    if not known or Path(known) == project.root or not (Path(known) / SETTINGS).is_file():
+        return  # new, its own, or moved here
+    other = Path(known)
+    above = next((folder for folder in (other, *other.parents) if (folder / ".fairway").is_dir()), None)
+    if above != project.workspace.root:
+        return  # this workspace is a copy of that one
+    with contextlib.suppress(SettingsError):
+        if parse_settings(_read(other / SETTINGS), file=SETTINGS).name != name:
+            return
+    raise SettingsError(
+        f'name = "{name}" is the model of {other}, in the same workspace; one route has one model: choose another name',
+        file=SETTINGS, field="name",
+    )  # fmt: skip
 
 
 def _read(path: Path) -> str:

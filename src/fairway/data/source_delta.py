@@ -6,8 +6,7 @@ import polars as pl
 
 from fairway import _optional, fingerprint
 from fairway.data.delimited import refuse_duplicates
-from fairway.data.source_files import memory_limit
-from fairway.data.source_rows import refuse_many
+from fairway.data.source_rows import memory_limit, plain_texts, refuse_many
 from fairway.errors import DataError
 
 
@@ -34,7 +33,7 @@ def read_delta(
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as exc:
         raise DataError(f"can't be read as a Delta table: {_first(exc)}", file=file) from exc
     refuse_duplicates(frame.columns, file)
-    return frame, found, digest
+    return plain_texts(frame, file), found, digest
 
 
 def newest_version(place: str, *, options: dict[str, str] | None = None) -> int:

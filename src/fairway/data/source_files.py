@@ -1,6 +1,5 @@
 """Files of this machine: which ones an address means, and each read as a whole or refused, with its hash."""
 
-import os
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +12,7 @@ from fairway.data import source_rows
 from fairway.data.delimited import read_csv, refuse_duplicates
 from fairway.data.parquet_foot import size_of
 from fairway.data.source_json import read_json_lines
+from fairway.data.source_rows import memory_limit
 from fairway.data.source_text import Dialect
 from fairway.errors import DataError
 
@@ -136,11 +136,6 @@ def stamp(files: dict[str, Path]) -> list[Any]:
     return [[name, *_stamp(path)] for name, path in files.items()]
 
 
-def memory_limit() -> int:
-    """Bytes of values that are unpacked at most: half of this machine's memory."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
 def read_parquet(path: Path, file: str) -> pl.DataFrame:
     """A Parquet file, after a look at its size. Raises: DataError for what is cut, damaged or too large."""
     try:
@@ -152,7 +147,7 @@ def read_parquet(path: Path, file: str) -> pl.DataFrame:
         if size.unpacked_bytes > memory_limit():
             found, most = size.unpacked_bytes / 2**30, memory_limit() / 2**30
             raise DataError(f"unpacks to {found:,.1f} GiB; at most {most:,.1f} GiB are read on this machine", file=file)
-        return pl.read_parquet(path, glob=False, memory_map=False)
+        return source_rows.plain_texts(pl.read_parquet(path, glob=False, memory_map=False), file)
     except ValueError as exc:
         raise DataError(str(exc), file=file) from exc
     except OSError as exc:

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import decimal
+import os
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -26,6 +27,39 @@ def refuse_many(rows: int, columns: int, file: str) -> None:
     """Raises: DataError for a table that is too large to be read, told from its size alone."""
     if rows * columns > MAX_CELLS:
         raise DataError(f"has {rows:,} rows x {columns:,} columns; at most {MAX_CELLS:,} values are read", file=file)
+
+
+def memory_limit() -> int:
+    """Bytes of values that are unpacked at most: half of this machine's memory."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def plain_texts(frame: pl.DataFrame, file: str) -> pl.DataFrame:
+    """The frame with texts in place of category codes. Raises: DataError for more text than can be worked on.
+
+    A text that comes a million times is once in the file and in memory; what hashes and compares sees every one.
+    """
+    coded = [name for name, dtype in frame.schema.items() if isinstance(dtype, pl.Categorical | pl.Enum)]
+    frame = frame.with_columns(_spelled_out(frame[name]) for name in coded)
+    size = 0
+    for name, dtype in frame.schema.items():
+        if dtype == pl.String:
+            size += int(frame[name].str.len_bytes().cast(pl.Int64).sum())  # a sum of 32 bits would wrap around
+        elif dtype == pl.Binary:
+            size += int(frame[name].bin.size().cast(pl.Int64).sum())
+    most = memory_limit() // 2
+    if size > most:
+        text = f"holds {size / 2**30:,.1f} GiB of text; at most {most / 2**30:,.1f} GiB are read on this machine"
+        raise DataError(text, file=file)
+    return frame
+
+
+def _spelled_out(column: pl.Series) -> pl.Series:
+    """Texts for codes; equal ones share their bytes, of which Polars' own cast makes a copy for every row."""
+    each = column.drop_nulls().unique()
+    texts = pl.DataFrame({"code": each.to_physical(), "text": each.cast(pl.String)})
+    codes = pl.DataFrame({"code": column.to_physical()})
+    return codes.join(texts, on="code", how="left", maintain_order="left")["text"].alias(column.name)
 
 
 class Rows:

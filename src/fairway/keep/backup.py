@@ -31,7 +31,7 @@ import sqlalchemy as sa
 
 from fairway import __version__, clock
 from fairway.data import segment
-from fairway.errors import Refused, SegmentBroken, StoreMoved, StoreReadOnly, TamperFound, Unfinished, UsageError
+from fairway.errors import Refused, SegmentBroken, StoreReadOnly, TamperFound, Unfinished, UsageError
 from fairway.keep.backup_files import (
     MANIFEST,
     ONLINE,
@@ -97,11 +97,13 @@ def backup(
 
     actor: who asked; an entry of the audit log says so, where the store takes one. secrets: with the owner's token and
     the signing keys.
-    Raises: UsageError for a place that is taken, Refused or TamperFound when a blob that a row names is gone or
-    changed, StoreError.
+    Raises: UsageError for a place that is taken, StoreMoved where the workspace has left, Refused or TamperFound when a
+    blob that a row names is gone or changed, StoreError.
     """
     began_s = clock.elapsed()
     check_free(place)
+    with workspace.store.read() as tx:  # what a workspace has left is no backup of it
+        closed.refuse(tx, workspace.name, name=workspace.store.name)
     part = place.with_name(f".{place.name}.part")
     remove(part)  # of a backup that was killed
     work = place.with_name(f".{place.name}.work")
@@ -132,8 +134,7 @@ def backup(
 
 def _note(workspace: Workspace, actor: str, place: str, made: dict[str, Any]) -> None:
     store = workspace.store
-    # Of what can only be read, or was moved away, a backup is wanted all the more.
-    with suppress(StoreReadOnly, StoreMoved), store.write() as tx:
+    with suppress(StoreReadOnly), store.write() as tx:  # of what can only be read, a backup is wanted all the more
         audit.record(
             store, tx, actor=actor, action="backup", subject=workspace.name, place=place, rows=made["rows"],
             blobs=made["blobs"], secrets=made["secrets"],

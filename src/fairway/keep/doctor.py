@@ -12,10 +12,10 @@ from typing import Literal
 import sqlalchemy as sa
 
 from fairway import clock
-from fairway.errors import FairwayError
+from fairway.errors import FairwayError, StoreUnavailable
 from fairway.keep import gc
 from fairway.runtime.package import read_manifest
-from fairway.store import audit, heads, schema
+from fairway.store import audit, closed, heads, schema
 from fairway.store.gateways import SERVE, is_served, try_lock
 from fairway.store.place import warning as unsafe
 from fairway.store.workspace import Workspace
@@ -58,11 +58,15 @@ def examine(workspace: Workspace, *, say: Say = lambda text: None) -> Iterator[F
             formats = dict(
                 tx.execute(sa.select(schema.meta.c.key, schema.meta.c.value).where(schema.meta.c.workspace == "")).all()
             )
+            moved = closed.reason(tx, workspace.name, name=store.name)
+    except StoreUnavailable as exc:
+        yield Finding("store", "fail", str(exc), "start its server, or see who keeps it; gateways answer meanwhile")
+        return
     except FairwayError as exc:
         yield Finding("store", "fail", str(exc), "restore a backup: fairway admin restore")
         return
-    where = sa.engine.make_url(store.url).render_as_string(hide_password=True)
-    yield Finding("store", "pass", f"{where} opens, format {formats.get('format')} of {schema.FORMAT}")
+    told = f"{closed.shown(store.name)} opens, format {formats.get('format')} of {schema.FORMAT}"
+    yield Finding("store", "pass", told) if moved is None else Finding("store", "fail", moved, "set what it says")
     for check in (_database, _clocks, _audit, _packages, _tables):
         yield from check(workspace)
     yield _blobs(workspace, say)

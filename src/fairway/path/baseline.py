@@ -12,6 +12,8 @@ from fairway.contract.columns import Column
 from fairway.contract.infer import Inferred
 
 _TREES = {"learning_rate": 0.05, "max_leaf_nodes": 15, "max_iter": 100}
+_LOOKED_AT, _SEVERAL = 10_000, 5  # rows; words, and rows with each
+_FEW_ROWS, _FEW_LEAVES = 2_000, 5  # with fewer rows, larger trees learn noise: on one column, worse than its mean
 MAX_LINES = 30
 _LONG_SPAN_DAYS = 400  # a month says something when it comes back
 _WIDTH = 110
@@ -29,7 +31,7 @@ _COUNTS = (
 def params(found: Inferred) -> dict[str, float | int]:
     """What fairway.toml's [train] starts with: arguments of the model that `model_py` writes."""
     if not found.texts:
-        return dict(_TREES)
+        return _TREES | ({"max_leaf_nodes": _FEW_LEAVES} if found.frame.height < _FEW_ROWS else {})
     return {"alpha": 1.0} if found.task == "regression" else {"C": 10.0}
 
 
@@ -82,7 +84,8 @@ def _words(name: str, found: Inferred) -> list[str]:
     more = "" if found.task == "regression" else "max_iter=1000, "
     title = name.replace("-", " ").replace("_", " ").capitalize()
     body = _body(found, by_suffix=False)
-    parts = "        *((TfidfVectorizer(sublinear_tf=True, max_features=50_000), name) for name in TEXTS),"
+    rare = "min_df=2, " if all(_repeats(found.frame[text]) for text in found.texts) else ""
+    parts = f"        *((TfidfVectorizer(sublinear_tf=True, {rare}max_features=50_000), name) for name in TEXTS),"
     return [
         f'"""{title}: the only code this project needs. A row is {_about(found)}."""',
         "",
@@ -115,6 +118,12 @@ def _words(name: str, found: Inferred) -> list[str]:
         "    )",
         f"    return make_pipeline(columns, {kind}({more}**params)).fit(X, y)",
     ]
+
+
+def _repeats(texts: pl.Series) -> bool:
+    """Whether enough words are in several rows each: then one that is in a single row is noise, a name or a number."""
+    words = texts.drop_nulls().head(_LOOKED_AT).str.to_lowercase().str.extract_all(r"\w\w+").list.unique().explode()
+    return int((words.drop_nulls().value_counts()["count"] >= _SEVERAL).sum()) >= _SEVERAL
 
 
 def _features(found: Inferred) -> list[Column]:

@@ -16,7 +16,7 @@ from fairway.checks.endpoint import endpoint_test
 from fairway.checks.result import CheckResult
 from fairway.contract.settings import Settings
 from fairway.data.project import project_of
-from fairway.errors import FairwayError, GateFailed, ModelNotFound, RolloutRefused, Unfinished
+from fairway.errors import GateFailed, ModelNotFound, ProjectNotFound, RolloutRefused, Unfinished
 from fairway.monitor import reference
 from fairway.monitor.losses import Labels
 from fairway.monitor.resolved import settings_from, version_row
@@ -196,8 +196,8 @@ def _settings(workspace: Workspace, row: Row) -> Settings:
     made = settings_from(row.settings)
     try:
         today = project_of(workspace, row.model).settings
-    except FairwayError:
-        return made  # the project is elsewhere or broken; the version is not
+    except (ProjectNotFound, ModelNotFound):
+        return made  # the project is elsewhere; the version is not
     return Settings(**{**vars(made), "rollout": today.rollout, "risk": today.risk, "owner": today.owner})
 
 

@@ -175,7 +175,8 @@ def _trainable(found: Inferred, raw: Raw) -> None:
         or c.role == "at"
     ]  # fmt: skip
     if not usable:
-        images = {c.name: "an image, which the baseline can't read" for c in found.contract.columns if c.type == "image"}
+        pictures = [c.name for c in found.contract.columns if c.type == "image"]
+        images = dict.fromkeys(pictures, "an image, which the baseline can't read")
         strings = dict.fromkeys(found.strings, "too many different values")
         why = "; ".join(f"{name}: {reason}" for name, reason in (found.suspects | images | strings).items())
         say = f"no column is left to learn from{': ' + why if why else ''}. Add a column with a number or category"

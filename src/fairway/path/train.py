@@ -10,7 +10,7 @@ import contextlib
 from typing import TYPE_CHECKING
 
 from fairway import fingerprint
-from fairway.data.project import Project
+from fairway.data.project import Project, refuse_namesake
 from fairway.path import unchanged
 from fairway.path.record import Record, TrainResult
 from fairway.path.steps import Say, Steps
@@ -42,8 +42,10 @@ def train(
     cause: "person", "schedule", "alarm-12", … actor: who asked (default: the person at this machine). data: train on
     this instead of a snapshot of now. register: False ends with a run and no version (`fairway check`). Safe to run
     beside others.
-    Raises: DataError, ContractViolation, ModelCodeError, … after the run was recorded as failed, with its log.
+    Raises: SettingsError when another project has its name; DataError, ContractViolation, ModelCodeError, … after the
+    run was recorded as failed, with its log.
     """
+    refuse_namesake(project)
     steps = Steps(project.workspace, say)
     record = Record(project, cause=cause, lines=steps)
     with contextlib.ExitStack() as stack:

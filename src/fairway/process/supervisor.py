@@ -24,10 +24,19 @@ from fairway.process import control, gateway_main, worker
 from fairway.process.actuator import Actuator
 from fairway.process.children import Child
 from fairway.process.grid import grid
+from fairway.serve import online
 from fairway.serve.spool import seal_orphans
 from fairway.store import place, schema, tokens
 from fairway.store.changes import Changes
-from fairway.store.gateways import LOCK, SERVE, gateway_names, supervisor_name, supervisor_socket, try_lock
+from fairway.store.gateways import (
+    LOCK,
+    SERVE,
+    gateway_names,
+    live_gateways,
+    supervisor_name,
+    supervisor_socket,
+    try_lock,
+)
 from fairway.store.workspace import Workspace
 
 POLL_S = 0.25
@@ -164,6 +173,11 @@ class _Supervisor:
         embedded = self.workspace.store.file
         if embedded is not None and (wrong := place.warning(embedded.parent)) is not None:
             self._say(f"warning: {wrong}")
+        if self._lacks_shared_state():
+            self._say(
+                "warning: another machine serves this workspace too, and look-ups here find only what was sent here: "
+                f"set {online.VARIABLE} to one Redis or Postgres for both"
+            )
         threading.Thread(target=self._listen, args=[loop], name="store-changes", daemon=True).start()
         try:
             await self._poll()
@@ -171,6 +185,18 @@ class _Supervisor:
             (self.workspace.folder / SERVE).unlink(missing_ok=True)
             commands.close()
             await self._end()
+
+    def _lacks_shared_state(self) -> bool:
+        """Whether events of views that are sent to another machine's gateways stay unknown to this one's."""
+        if not self.workspace.store.is_postgres or "://" in online.online_place(self.workspace.folder / "online.db"):
+            return False
+        mine = supervisor_name(self.workspace)
+        if all(row.supervisor == mine for row in live_gateways(self.workspace.store)):
+            return False
+        model = schema.model
+        with self.workspace.store.read() as tx:
+            known = tx.scalars(sa.select(model.c.settings).where(model.c.workspace == self.workspace.name))
+            return any(settings.get("sources") for settings in known)
 
     def _start_gateway(self, name: str, listener: socket.socket, logs: Path) -> Child:
         sockets = self.workspace.sockets

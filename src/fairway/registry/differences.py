@@ -65,7 +65,7 @@ def _facts(workspace: Workspace, name: str) -> tuple[str, Json]:
     if name.startswith("data-"):
         dataset = show.dataset(store, name)
         return "dataset", {
-            "rows": dataset["rows"], **_flat("columns", dataset["columns"]), **_flat("origin", dataset["origin"]),
+            "rows": dataset["rows"], "columns": len(dataset["columns"]), **_flat("origin", dataset["origin"]),
         }  # fmt: skip
     raise UsageError(f"{name} can't be compared: name two versions, runs or datasets")
 

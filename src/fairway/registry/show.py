@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from fairway import clock
 from fairway.errors import ModelNotFound, ThingNotFound, VersionNotFound
 from fairway.registry import lines
+from fairway.store import closed, schema
 from fairway.store import jobs as job_rows
 from fairway.store import schedules as schedule_rows
-from fairway.store import schema
 from fairway.store.base import Row, Store, jsonable
 from fairway.store.gateways import LIVE
 
@@ -53,8 +53,10 @@ def status(store: Store, *, model: str | None = None, now: datetime | None = Non
             *([table.c.key == model] if model else []), order=[table.c.ended_at.desc()], limit=5,
         )  # fmt: skip
         counters = {row.name: row.value for row in lines.select(store, tx, schema.counter)}
+        moved = closed.reason(tx, store.workspace, name=store.name)
     return {
         "at": clock.iso(now),
+        "moved": moved,  # why what is told here is old, after a move
         "models": shown,
         "reviews": open_reviews,
         "alarms": open_alarms,

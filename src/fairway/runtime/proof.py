@@ -1,8 +1,7 @@
 """Which runtime a trained model gets: the quickest that equals the Python object on held-out and on extreme rows.
 
-treelite for tree ensembles of scikit-learn and LightGBM, and of XGBoost where its sums come out the same; the own file
-of LightGBM, XGBoost or CatBoost; the project's save() and load(), or its load() alone for a module of PyTorch; else the
-Python object itself, as skops.
+treelite for tree ensembles of scikit-learn, LightGBM and XGBoost; the own file of LightGBM, XGBoost or CatBoost; the
+project's save() and load(), or its load() alone for a module of PyTorch; else the Python object itself, as skops.
 """
 
 import math
@@ -184,6 +183,7 @@ def _treelite(
             trees = _imported(model, library)
     except (treelite.TreeliteError, NotImplementedError, ValueError, AttributeError, TypeError) as exc:
         return f"can't import {type(model).__name__}: {str(exc).splitlines()[0][:200]}"
+    post = trees.get_header_accessor().get_field("postprocessor")
     splits, categorical = _splits(trees)
     known = {
         place: sorted(float(code) for code in train.to_series(place).drop_nulls().unique()) for place in categorical
@@ -192,7 +192,8 @@ def _treelite(
         "task": task,
         "float32": library == "xgboost" or any(part in module for part in _FLOAT32_MODELS),
         "nulls": True,
-        "post": "softmax" if trees.get_header_accessor().get_field("postprocessor") == "softmax" else "own",
+        # Single precision is what XGBoost's own softmax has.
+        "post": "softmax" if library != "xgboost" and post == "softmax" else "own",
         # To LightGBM a code that it has not seen is just in no list, and to treelite too.
         "categories": {} if library else {str(place): codes for place, codes in known.items()},
         "infinite": bool(library),
@@ -216,8 +217,7 @@ def _treelite(
     for name, difference in zip(("held-out", "extreme"), differences, strict=True):
         largest = float(np.abs(difference).max(initial=0.0)) if np.isfinite(difference).all() else np.inf
         if largest > TOLERANCE * scale:
-            # XGBoost adds its trees up in single precision, and treelite in another order: one tree at most is equal.
-            return f"differs by {_short(largest)} on {name} rows" + (", in single precision" * (library == "xgboost"))
+            return f"differs by {_short(largest)} on {name} rows"
     return runtime, max(float(np.abs(d).max(initial=0.0)) for d in differences), rows.height
 
 
@@ -234,8 +234,29 @@ def _imported(model: Any, library: str | None) -> Any:
     if library is None:
         return treelite.sklearn.import_model(model)
     if library == "xgboost":
-        return treelite.frontend.from_xgboost(model if type(model).__name__ == "Booster" else model.get_booster())
+        booster = model if type(model).__name__ == "Booster" else model.get_booster()
+        return _base_first(treelite.frontend.from_xgboost(booster))
     return treelite.frontend.from_lightgbm(model if type(model).__name__ == "Booster" else model.booster_)
+
+
+def _base_first(trees: Any) -> Any:
+    """XGBoost's trees, with each class's base score within its first tree.
+
+    XGBoost adds up in single precision and begins with the base score; treelite would add it last, which differs.
+    """
+    header = trees.get_header_accessor()
+    base, classes = header.get_field("base_scores"), header.get_field("class_id")
+    if header.get_field("postprocessor") == "sigmoid":  # as XGBoost makes it of the share: in single precision
+        share, one = (1 / (1 + np.exp(-base))).astype(np.float32), np.float32(1)
+        base = -np.log((one / share - one).astype(np.float64))
+    for number in range(len(base)):
+        own = np.flatnonzero(classes == number)
+        if not len(own):
+            raise ValueError("its trees answer for all classes at once")
+        tree = trees.get_tree_accessor(int(own[0]))
+        tree.set_field("leaf_value", tree.get_field("leaf_value") + np.float32(base[number]))
+    header.set_field("base_scores", np.zeros_like(base))
+    return trees
 
 
 def _splits(trees: Any) -> tuple[dict[int, NDArray[Any]], set[int]]:

@@ -14,6 +14,4 @@ _OURS = {
 
 def without_keys() -> dict[str, str]:
     """The variables of this process without those that lead to the store, the blobs or the online state."""
-    return {
-        name: value for name, value in os.environ.items() if name not in _OURS and not name.startswith("AWS_")
-    }
+    return {name: value for name, value in os.environ.items() if name not in _OURS and not name.startswith("AWS_")}

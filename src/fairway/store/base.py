@@ -268,9 +268,13 @@ def _lock_key(workspace: str | None) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
 
 
-def jsonable(value: Any) -> Any:
+SHOWN_BYTES = 4096  # an image in a log is megabytes; who looks at a row wants the row
+
+
+def jsonable(value: Any, *, most_bytes: int | None = None) -> Any:
     """A value with times as ISO text and bytes in base64, for --json and the web.
 
+    most_bytes: longer ones are only described, {"bytes": how many, "sha256"}.
     Raises: TypeError for what JSON has no word for.
     """
 
@@ -280,6 +284,8 @@ def jsonable(value: Any) -> Any:
         if isinstance(item, Path):
             return str(item)
         if isinstance(item, bytes):
+            if most_bytes is not None and len(item) > most_bytes:
+                return {"bytes": len(item), "sha256": hashlib.sha256(item).hexdigest()}
             return base64.b64encode(item).decode()
         if isinstance(item, sa.Row):
             return dict(item._mapping)

@@ -30,22 +30,27 @@ def shown(name: str) -> str:
 
 def refuse(tx: Connection, workspace: str, *, name: str) -> None:
     """To be asked in every transaction that writes. Raises: StoreMoved where the mark stands."""
+    why = reason(tx, workspace, name=name)
+    if why is not None:
+        raise StoreMoved(why)
+
+
+def reason(tx: Connection, workspace: str, *, name: str) -> str | None:
+    """Why nobody writes here, and what to do; None for a store in use."""
     found = mark(tx, workspace)
     if found is None:
-        return
+        return None
     here, there = shown(name), shown(found["to"] if "to" in found else found["from"])
     if found["state"] == "moved":
         wanted = ", ".join(f"set {k}={value}" if value else f"unset {k}" for k, value in found["set"].items())
-        raise StoreMoved(
+        return (
             f"this workspace was moved from {here} to {there} on {found['at'][:10]}, and nothing more is written here: "
             f"{wanted}"
         )
     if found["state"] == "moving":
-        raise StoreMoved(
+        return (
             f"this workspace is being moved to {there} since {found['at'][:16]}Z, and nothing is written until that is "
             "done. If it was interrupted, repeat the same `fairway admin move`, or give it up with "
             "`fairway admin move --cancel`"
         )
-    raise StoreMoved(
-        f"a move from {there} into {here} is not finished: repeat the same `fairway admin move` there first"
-    )
+    return f"a move from {there} into {here} is not finished: repeat the same `fairway admin move` there first"

@@ -29,7 +29,7 @@ def parse_url(url: str) -> URL:
         return parsed.set(drivername="postgresql+psycopg")
     if parsed.drivername == "sqlite":
         return parsed
-    found = f"FAIRWAY_STORE is a URL of {parsed.drivername!r}"
+    found = f"the store's URL is one of {parsed.drivername!r}"
     raise UsageError(f"{found}; fairway keeps its store in SQLite or Postgres: {_EXAMPLES}", field="FAIRWAY_STORE")
 
 

@@ -141,6 +141,19 @@ class JobSuite:
         submit(store, "train", kind="train")
         assert jobs.claim(store, owner="w", kinds=("count",)) is None and take(store, kinds=("train",)).key == "train"
 
+    def test_what_lacks_something_here_is_left_to_others_for_a_while(self, store: Store) -> None:
+        elsewhere, here = submit(store, "far", kind="train"), submit(store, "near", kind="train")
+
+        def absent() -> list[tuple[str, str]]:
+            return [("train", "far")]
+
+        assert take(store, not_here=absent).job == here
+        assert jobs.claim(store, owner="suite", not_here=absent) is None
+        with store.write() as tx:
+            queued = store.database_now(tx) - jobs.OTHERS_FIRST - timedelta(seconds=1)
+            tx.execute(sa.update(schema.job).where(schema.job.c.job == elsewhere).values(queued_at=queued))
+        assert take(store, not_here=absent).job == elsewhere
+
     def test_a_failure_is_tried_again_after_a_pause_until_the_attempts_are_used(self, store: Store) -> None:
         submit(store, max_attempts=3)
         for number in (1, 2, 3):

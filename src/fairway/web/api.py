@@ -11,7 +11,7 @@ from fairway import clock
 from fairway.data import log
 from fairway.errors import RequestError
 from fairway.registry import show as read
-from fairway.store.base import jsonable
+from fairway.store.base import SHOWN_BYTES, jsonable
 from fairway.store.tokens import Identity
 from fairway.store.workspace import Workspace
 from fairway.web import actions
@@ -127,7 +127,7 @@ def make_router(workspace: Workspace, *, advance: Advance | None) -> APIRouter:
 
     @router.get("/predictions/{name}", summary="One prediction of the folded log, with its answers and label")
     def prediction(name: str) -> Json:
-        result: Json = jsonable(log.find(workspace, name))
+        result: Json = jsonable(log.find(workspace, name), most_bytes=SHOWN_BYTES)
         return result
 
     @router.get("/audit", summary="The newest audit entries")

@@ -18,6 +18,9 @@ COLUMNS = (
     Column(name="age", type="int", seen=(18, 90)),
     Column(name="income", type="float", nulls=True, seen=(0.0, 9e4)),
     Column(name="share", type="float", range=(0.0, 1.0)),
+    Column(name="paid", type="float", range=(0.0, None)),
+    Column(name="debts", type="int", range=(None, 3)),
+    Column(name="place", type="vector", length=2, range=(None, 9.5)),
     Column(name="plan", type="category", values=("basic", "Gold"), null_values=("",), nulls=True),
     Column(name="region", type="category", values=("north", "south"), unseen="reject"),
     Column(name="note", type="string", max_length=500, nulls=True, null_values=("NULL",)),
@@ -29,7 +32,8 @@ COLUMNS = (
 )
 ROWS = [
     {
-        "id": f"c{i}", "when": "2024-05-01T00:00:00Z", "age": 20 + i, "income": 1.5 * i, "share": 0.5, "plan": "basic",
+        "id": f"c{i}", "when": "2024-05-01T00:00:00Z", "age": 20 + i, "income": 1.5 * i, "share": 0.5,
+        "paid": 2.5, "debts": -1, "place": [0.5, -1.0], "plan": "basic",
         "region": "north", "note": "hello", "active": True, "since": None, "born": "1990-01-02",
     }
     for i in range(5)
@@ -72,7 +76,7 @@ def test_the_decoder_does_what_every_extreme_expects(at_from_caller: bool) -> No
 def test_every_type_column_and_kind_is_there_and_a_seed_repeats_it() -> None:
     extremes, _, _ = drawn(at_from_caller=True)
     assert {e.kind for e in extremes} == {
-        "int", "float", "category", "string", "bool", "datetime", "date", "row", "wire",
+        "int", "float", "category", "string", "bool", "datetime", "date", "vector", "row", "wire",
     }  # fmt: skip
     asked = {e.column for e in extremes} - {None}
     assert asked == {c.name for c in COLUMNS} - {"later", "left"}

@@ -6,7 +6,10 @@ come out is the same. Through the real reader, contract and snapshot; what needs
 
 import gzip
 import io
+import json
+import os
 import random
+import resource
 import string
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,6 +18,8 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from fairway.checks import sample
@@ -24,9 +29,9 @@ from fairway.contract.infer import infer
 from fairway.contract.result import as_html
 from fairway.contract.table import apply
 from fairway.contract.text import parse_contract, parse_settings
+from fairway.data import delimited, source, source_files
 from fairway.data.project import load_project
 from fairway.data.snapshot import Snapshot, snapshot, source_events
-from fairway.data.source import read_table
 from fairway.errors import ContractViolation, DataError, SettingsError
 from fairway.path.quality import check_data
 
@@ -424,14 +429,119 @@ def test_17_only_declared_tokens_and_marks(taker: Taker, seed: int) -> None:
     assert sorted(got) == sorted(float(line[place]) for line in rows[1:])
 
 
-def test_18_a_table_replaced_while_it_is_read(tmp_path: Path) -> None:
-    """The reader hashes before and after; here the file is another one by the time it is hashed again."""
-    path = tmp_path / "t.csv"
-    path.write_bytes(csv(table(random.Random(SEED))))
-    first = read_table("t.csv", tmp_path)
-    path.write_bytes(csv(table(random.Random(SEED + 1))))
-    second = read_table("t.csv", tmp_path)
-    assert first.files["t.csv"] != second.files["t.csv"]  # the same name, another table: told by its hash
+@pytest.mark.parametrize("seed", draws(12))
+def test_18_a_table_replaced_while_it_is_read(taker: Taker, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Changed in every way that a file can change, before or after its rows were taken: never half of each."""
+    rng = random.Random(seed)
+    file = rng.choice(["t.csv", "t.csv.gz", "t.parquet", "t.jsonl"])
+    made: dict[str, Callable[[pl.DataFrame], bytes]] = {
+        "t.csv": csv, "t.csv.gz": lambda frame: gzip.compress(csv(frame)), "t.parquet": parquet,
+        "t.jsonl": lambda frame: b"".join(
+            json.dumps(row, default=lambda at: at.isoformat()).encode() + b"\n" for row in frame.to_dicts()
+        ),
+    }  # fmt: skip
+    frame, path = table(rng), taker.folder / file
+    written = made[file](frame)
+    how, late = rng.choice(["in place", "replaced", "same size and time", "cut", "gone"]), rng.random() < 0.5
+    read = source._read
+
+    def change() -> None:
+        times = path.stat()
+        if how == "gone":
+            path.unlink()
+        elif how == "cut":
+            path.write_bytes(written[: len(written) // 2])
+        elif how == "in place":
+            path.write_bytes(made[file](table(rng)))
+        elif how == "replaced":
+            (taker.folder / "new").write_bytes(made[file](frame))  # the same rows are another file
+            (taker.folder / "new").replace(path)
+        else:
+            path.write_bytes(written[:-3] + bytes([written[-3] ^ 1]) + written[-2:])
+            os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))
+
+    def slow(*given: Any) -> pl.DataFrame:
+        if not late:
+            change()
+        found = read(*given)
+        if late:
+            change()
+        return found
+
+    monkeypatch.setattr(source, "_read", slow)
+    said = taker.refused(written, file)
+    assert file in said, (how, said)
+    monkeypatch.setattr(source, "_read", read)
+    assert taker.take(written, file).rows == 40
+
+
+def grown() -> float:
+    """MiB of memory that this process has held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def says_rows(path: Path, rng: random.Random, *, columns: int, rows: int) -> None:
+    """A Parquet file whose footer promises so many rows, and which holds none of them."""
+    some = pl.DataFrame({f"x{i}": pl.repeat(rng.random(), 1_000_000, eager=True) for i in range(columns)})
+    buffer = io.BytesIO()
+    some.write_parquet(buffer, row_group_size=1_000_000)
+    footer = pq.read_metadata(buffer)
+    whole = pq.read_metadata(buffer)
+    for _ in range(rows // 1_000_000 - 1):
+        whole.append_row_groups(footer)
+    whole.write_metadata_file(str(path))
+
+
+@pytest.mark.parametrize("seed", draws(3))
+def test_12_a_hundred_million_rows_are_refused_by_the_footer_alone(
+    taker: Taker, seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, before = random.Random(seed), grown()
+    columns, rows = rng.randint(11, 14), 100_000_000
+    says_rows(taker.folder / "t.parquet", rng, columns=columns, rows=rows)
+    data = (taker.folder / "t.parquet").read_bytes()
+    said = taker.refused(data, "t.parquet")
+    assert len(data) < 2**20 and f"100,000,000 rows x {columns} columns" in said and "at most" in said
+    # Equal numbers are nothing in a file. What they are in memory counts.
+    few = rng.randint(1, 3)
+    says_rows(taker.folder / "t.parquet", rng, columns=few, rows=rows)
+    monkeypatch.setattr(source_files, "memory_limit", lambda: 2**29)
+    said = taker.refused((taker.folder / "t.parquet").read_bytes(), "t.parquet")
+    assert f"unpacks to {few * 8 * rows / 2**30:,.1f} GiB" in said
+    assert grown() - before < 700
+
+
+@pytest.mark.parametrize("seed", draws(4))
+def test_19_a_bomb_stops_before_memory_does(taker: Taker, seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A small file with more text in it than this machine has memory, as text and as codes of a dictionary."""
+    rng, before = random.Random(seed), grown()
+    size = rng.randint(20_000, 60_000)
+    n = 2 * source_files.memory_limit() // size
+    codes = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n, dtype=np.int32)), [rng.choice("abc") * size])
+    columns = {name: codes if name == "customer" else pa.array(np.zeros(n)) for name in table(rng).columns}
+    as_codes = bool(seed % 2)
+    pq.write_table(pa.table(columns), taker.folder / "t.parquet", compression="zstd", store_schema=as_codes)
+    data = (taker.folder / "t.parquet").read_bytes()
+    assert len(data) < 2**20
+    said = taker.refused(data, "t.parquet")
+    assert "GiB of text; at most" in said
+    assert grown() - before < 1_000
+    limit = rng.randint(2**20, 2**22)
+    monkeypatch.setattr(delimited, "memory_limit", lambda: 4 * limit)
+    assert "unpacks to more than" in taker.refused(gzip.compress(b"a,b\n" + b"0,0\n" * limit), "t.csv.gz")
+    lines = gzip.compress(b"a\n" + b"1\n" * (limit // 3))
+    assert "this machine has no memory for it" in taker.refused(lines, "t.csv.gz")
+
+
+def test_19_a_dictionary_of_a_million_texts(taker: Taker) -> None:
+    rng, before = random.Random(SEED), grown()
+    n = 1_000_000
+    frame = table(rng, rows=1000)
+    many = pl.concat([frame] * (n // 1000)).with_columns(customer=pl.format("c{}", pl.int_range(n)))
+    coded = many.with_columns(plan=pl.col("customer").cast(pl.Categorical))
+    taken = taker.take(parquet(coded), "t.parquet")
+    assert taken.flags == {"unseen:plan": n} and taken.frame["customer"].n_unique() == n
+    assert grown() - before < 2_000
 
 
 @pytest.mark.parametrize("seed", draws(1))

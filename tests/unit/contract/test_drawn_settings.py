@@ -1,12 +1,15 @@
 """Files that say something wrong: each class is drawn with a recorded seed; each is one error that names its place."""
 
 import random
+import re
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from fairway.contract.columns import Column
 from fairway.contract.settings import (
@@ -17,9 +20,11 @@ from fairway.contract.settings import (
     RolloutSettings,
 )
 from fairway.contract.text import parse_contract, parse_settings
-from fairway.data.project import load_project
+from fairway.data.project import Project, load_project, missing_variables, refuse_namesake, troubles
 from fairway.data.source import read_table
 from fairway.errors import FairwayError, SettingsError
+from fairway.path.train import train
+from fairway.store import schema
 
 SEED = 20261121
 
@@ -193,6 +198,10 @@ def test_a_secret_whose_variable_is_not_set_is_named(tmp_path: Path, monkeypatch
     ("settings", "contract", "says"),
     [
         (GOOD + "[rollout]\nshares = [0.5, 1.2]\n", CONTRACT, "rollout.shares"),
+        (GOOD + "[rollout]\nshares = [0.5, 0.6, 1.01]\n", CONTRACT, "rollout.shares is 1.01"),
+        (GOOD + '[rollout]\nshares = ["60%", "50%"]\n', CONTRACT, "must grow from step to step"),
+        (GOOD + '[rollout]\nseason = "2d"\ntimeout = "47h"\n', CONTRACT, "every rollout would end undecided"),
+        (GOOD + '[rollout]\nshadow = "7d"\ntimeout = "6d"\n', CONTRACT, "shorter than shadow (7d)"),
         (GOOD + '[data.x]\na = 1\n', CONTRACT, "unknown key data.x"),
         (GOOD.replace('entity = "customer"', 'entity = "custmer"'), CONTRACT, "did you mean customer?"),
         (GOOD.replace('target = "left"', 'target = "customer"'), CONTRACT, "customer"),
@@ -210,6 +219,68 @@ def test_what_contradicts_is_refused_as_a_whole(tmp_path: Path, settings: str, c
     with pytest.raises(SettingsError) as caught:
         load_project(write(tmp_path, settings, contract))
     assert says in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", seeds(4))
+def test_variables_that_are_not_set_are_named_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    rng = random.Random(seed)
+    names = [f"FAIRWAY_TEST_{rng.randrange(10**6)}_{i}" for i in range(3)]
+    said = rng.sample(names, 2)
+    for name in names:
+        monkeypatch.setenv(name, "sqlite:///w.db")
+    for name in said:
+        monkeypatch.delenv(name)
+    text = TOP + f'[data]\nsql = "select 1"\nurl = "env:{names[0]}"\n'
+    columns = ""
+    for name in names[1:]:
+        source = name.lower().replace("_", "-")
+        text += f'[sources.{source}]\nsql = "select 1"\nurl = "env:{name}"\nat = "at"\nkey = "k"\n'
+        columns += f'[sources.{source}.columns.at]\ntype = "datetime"\n[sources.{source}.columns.k]\ntype = "int"\n'
+    project = load_project(write(tmp_path, text, CONTRACT + columns))
+    missing = missing_variables(project.settings)
+    assert len(missing) == 2 and all(any(name in line for line in missing) for name in said)
+    known(project, "churn", tmp_path)
+    assert troubles(project.workspace) == {}
+    assert set(said) <= set(re.findall(r"FAIRWAY_TEST_\d+_\d", troubles(project.workspace, variables=True)["churn"]))
+
+
+def known(project: Project, model: str, folder: Path) -> None:
+    """As after a first training."""
+    store = project.workspace.store
+    with store.write() as tx:
+        values = {"workspace": store.workspace, "model": model, "project_path": str(folder), "settings": {}}
+        tx.execute(sa.insert(schema.model).values(**values, created_at=datetime(2026, 1, 1, tzinfo=UTC)))
+
+
+def test_two_projects_of_one_name_have_one_route(tmp_path: Path) -> None:
+    (tmp_path / ".fairway").mkdir()
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "fairway.toml").write_text(GOOD)
+        (tmp_path / name / "contract.toml").write_text(CONTRACT)
+    one, two = (load_project(tmp_path / name) for name in ("one", "two"))
+    refuse_namesake(one)
+    known(one, "churn", one.root)
+    refuse_namesake(one)
+    with pytest.raises(SettingsError, match=f'name = "churn" is the model of {one.root}, in the same workspace'):
+        train(two)
+    with two.workspace.store.read() as tx:
+        assert tx.execute(sa.select(schema.run)).all() == []  # refused before anything was begun
+    (one.root / "fairway.toml").write_text("[")  # broken is not gone
+    with pytest.raises(SettingsError, match="is the model of"):
+        refuse_namesake(two)
+    (one.root / "fairway.toml").write_text(GOOD.replace('"churn"', '"other"'))
+    refuse_namesake(two)
+    (one.root / "fairway.toml").unlink()  # moved
+    refuse_namesake(two)
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    shutil.copytree(tmp_path / ".fairway", copy / ".fairway")
+    (one.root / "fairway.toml").write_text(GOOD)
+    shutil.copytree(one.root, copy / "one")
+    refuse_namesake(load_project(copy / "one"))  # of another workspace, which happens to know that path
 
 
 @pytest.mark.parametrize("seed", seeds(6))

@@ -42,6 +42,18 @@ def stored_bytes(workspace: Workspace) -> int:
     return sum(len(workspace.blobs.get(digest)) for digest in workspace.blobs)
 
 
+def test_beside_older_code_a_dataset_is_one_part(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parts, "PART_BYTES", 2**14)
+    frame = made(20_000)
+    with workspace.store.write() as tx:
+        tx.execute(sa.update(schema.meta).where(schema.meta.c.key == "format").values(value=1))
+    (only,) = parts.store_dataset(workspace, "data-a", frame, {}, now=NOW, at="at")
+    assert pl.read_parquet(io.BytesIO(workspace.blobs.get(only))).equals(frame)  # as format 1 reads it
+    with workspace.store.write() as tx:
+        tx.execute(sa.update(schema.meta).where(schema.meta.c.key == "format").values(value=schema.FORMAT))
+    assert len(parts.store_dataset(workspace, "data-b", frame, {}, now=NOW, at="at")) > 10
+
+
 @pytest.mark.parametrize("at", ["at", None])
 def test_more_rows_copy_little(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, at: str | None) -> None:
     monkeypatch.setattr(parts, "PART_BYTES", 2**14)

@@ -1,7 +1,9 @@
 """The loop over a simulated log: rows enter through the fold's observers, labels through their table, time by hand."""
 
 import json
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from fairway.rollout.plan import Facts, plan_first, plan_rollout
 from fairway.runtime.package import Manifest
 from fairway.stats.assignment import assign
 from fairway.store import jobs, schema
+from fairway.store.base import jsonable
 from fairway.store.workspace import Workspace
 
 START = datetime(2014, 5, 1, tzinfo=UTC)
@@ -47,6 +50,7 @@ class Loop:
         self.settings = Settings(**{**base, **settings})
         self.random, self.rows, self.shuffled, self.shift = np.random.default_rng(0), 0, False, 0.0
         self.pending: list[dict[str, Any]] = []
+        self.workers = [workspace]  # of several machines
         with self.store.write() as tx:
             row = {"model": "late", "settings": as_dict(self.settings), "created_at": START}
             tx.execute(sa.insert(schema.model).values(workspace="default", **row))
@@ -137,9 +141,19 @@ class Loop:
                 tx.execute(sa.insert(schema.label), labels)
         self.settle()
 
+    def tick(self) -> bool:
+        if len(self.workers) == 1:
+            return loop.tick(self.workspace, self.now)
+        with ThreadPoolExecutor() as pool:
+            with self.store.write():  # all see what is due before one of them may write
+                ticks = [pool.submit(loop.tick, workspace, self.now) for workspace in self.workers]
+                time.sleep(0.03)
+            done = [tick.result() for tick in ticks]
+            return any(done)
+
     def settle(self) -> None:
         for _ in range(20):
-            if not loop.tick(self.workspace, self.now):
+            if not self.tick():
                 return
         raise AssertionError("the loop does not settle")
 
@@ -195,6 +209,30 @@ def test_ticks_change_nothing_more(make: Any) -> None:
     world.start(1)
     world.days(2.5)
     assert [loop.tick(world.workspace, world.now) for _ in range(10)] == [False] * 10
+
+
+def test_workers_of_two_machines_do_each_thing_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = []
+    for machines in (1, 2):
+        folder = tmp_path / str(machines)
+        folder.mkdir()
+        virtual = clock.VirtualClock(folder / "clock", START)
+        monkeypatch.setenv(clock.VARIABLE, str(virtual.path))
+        workspace = Workspace.create(folder)
+        world = Loop(workspace, virtual)
+        world.workers = [workspace, *(Workspace.find(folder) for _ in range(machines - 1))]
+        world.start(1)
+        world.days(1)
+        world.shift, world.shuffled = 2.0, True
+        world.days(1.4)
+        with world.store.read() as tx:
+            tables = (schema.window, schema.monitor_state, schema.alarm, schema.look, schema.job)
+            rows = [[dict(row._mapping) for row in tx.execute(sa.select(table))] for table in tables]
+        assert rows[0] and rows[2]
+        found.append([sorted(json.dumps(jsonable(row), sort_keys=True) for row in table) for table in rows])
+        for one in world.workers:
+            one.store.close()
+    assert found[0] == found[1]
 
 
 def test_shuffled_labels_alarm_and_retrain_and_two_failures_ask(make: Any) -> None:

@@ -83,7 +83,7 @@ def test_the_lines_say_who_what_and_on_which_evidence(lived: Any) -> None:
     )  # fmt: skip
     for said in wanted:
         assert said in text
-    assert "nobody was asked; author ana" in "\n".join(as_of_lines(at(lived, 1), []))
+    assert "no approval was asked for; author ana" in "\n".join(as_of_lines(at(lived, 1), []))
     again = at(lived, 3.25, reproduce=lambda run: {"outcome": "differs", "text": f"{run} differs"})
     assert as_of.problems(again) == ["reproducing gave something else: run-2 differs"]
 

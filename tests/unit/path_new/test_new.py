@@ -232,3 +232,65 @@ def test_telco_churn(tmp_path: Path) -> None:
     assert topics["leaks"] == "none suspected; the best single column is tenure, AUC 0.74"
     model, X, y = trained(made)
     assert roc_auc_score(y, model.predict_proba(X)[:, 1]) > 0.83
+
+
+def test_a_table_of_lists_structs_and_nulls_has_a_baseline(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    y = draw.random(N) < 0.4
+    place = draw.normal(size=(N, 3)) + y[:, None]
+    data = pl.DataFrame(
+        {
+            "place": pl.Series([None if i % 30 == 7 else row.tolist() for i, row in enumerate(place)]),
+            "short": pl.Series(place[:, :2].astype(np.float32).tolist(), dtype=pl.Array(pl.Float32, 2)),
+            "whole": draw.integers(0, 5, (N, 3)).tolist(),
+            "tags": [["a"] * int(k) for k in draw.integers(0, 4, N)],
+            "ragged": [[1.0] * int(k) for k in draw.integers(0, 4, N)],
+            "of": [{"x": 1.0}] * N,
+            "y": np.where(y, "yes", "no"),
+        }
+    )
+    made = new("lists", write(tmp_path, data), "y", yes=True, folder=tmp_path)
+    topics = dict(made.decisions)
+    assert topics["vectors"] == "place (3 numbers), short (2 numbers), whole (3 numbers)"
+    assert topics["left out"].startswith("tags, ragged: its lists are no vectors")
+    assert "of: Struct" in topics["left out"]
+    model, X, y_test = trained(made)
+    assert X.columns == [f"{name}_{i}" for name, n in (("place", 3), ("short", 2), ("whole", 3)) for i in range(n)]
+    assert roc_auc_score(y_test, model.predict_proba(X)[:, 1]) > 0.75
+    assert made.project.settings.train["max_leaf_nodes"] == 5  # 600 rows
+    with pytest.raises(DataError, match=r"picture: an image, which the baseline can't read\. Add a column"):
+        new("p", pl.DataFrame({"picture": [b"1", b"2"] * 50, "y": ["a", "b"] * 50}), "y", yes=True, folder=tmp_path)
+
+
+@pytest.mark.parametrize("goal", ["y", "price"])
+def test_no_number_drives_the_baseline_of_texts_out_of_the_doubles(tmp_path: Path, goal: str) -> None:
+    draw = np.random.default_rng(5)
+    x = draw.normal(size=N)
+    data = pl.DataFrame(
+        {
+            "text": [f"{'win cash' if v > 0 else 'see you'} {i}" for i, v in enumerate(x)],
+            "place": draw.normal(size=(N, 3)).tolist(),
+            "size": draw.normal(size=N),
+            goal: np.where(x + draw.normal(size=N) > 0, "yes", "no") if goal == "y" else x + draw.normal(size=N),
+        }
+    )
+    model, X, _ = trained(new("m", write(tmp_path, data), goal, yes=True, folder=tmp_path))
+    numbers = [name for name in X.columns if name == "size" or name.startswith("place")]
+    for signs in ([1, 1, 1, 1], [-1, -1, -1, -1], [1, -1, 1, -1], [-1, 1, 1, -1]):
+        ends = zip(numbers, signs, strict=True)
+        far = X[:3].with_columns(pl.lit(sign * 1.7976931348623157e308).alias(name) for name, sign in ends)
+        with np.errstate(over="ignore", invalid="ignore"):  # scikit-learn's look at the numbers adds them up
+            assert np.isfinite(model.predict_proba(far) if goal == "y" else model.predict(far)).all()
+
+
+def test_words_of_a_single_row_teach_nothing_unless_there_are_no_others(tmp_path: Path) -> None:
+    draw = np.random.default_rng(5)
+    x = draw.random(N) < 0.5
+    common = pl.DataFrame({"text": [f"{'win cash' if v else 'see you'} now or later {i}" for i, v in enumerate(x)]})
+    single = pl.DataFrame({"text": [f"{'win' if v else 'see'}{i} now{i} or{i} later{i}" for i, v in enumerate(x)]})
+    for name, texts, told in (("common", common, True), ("single", single, False)):
+        data = texts.with_columns(price=2 * x + draw.normal(size=N))
+        made = new(name, write(tmp_path, data), "price", yes=True, folder=tmp_path)
+        assert ("min_df=2" in (made.root / "model.py").read_text()) is told
+        model, X, y = trained(made)
+        assert not told or np.corrcoef(model.predict(X), y)[0, 1] > 0.6

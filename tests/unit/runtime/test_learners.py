@@ -85,14 +85,41 @@ def test_boosters_are_kept_in_their_own_formats(library, task, tmp_path):
     model = LIBRARIES[library](task)
     model.fit(X, labels(X, task))
     made, outputs = packed(model, task, X, tmp_path)
-    # LightGBM's trees go to treelite, whose import costs no second and which needs no OpenMP.
-    assert made.manifest["kind"] == ("treelite" if library == "lightgbm" else library), made.manifest
+    # Trees go to treelite, whose import costs no second and which needs no OpenMP.
+    assert made.manifest["kind"] == ("catboost" if library == "catboost" else "treelite"), made.manifest
     types = boosters.save(model, tmp_path / "own")
     assert types == [f"{library}.{type(model).__name__}"]
     read = boosters.load(tmp_path / "own", library, types, classes=CLASSES[task])
     assert type(read) is type(model)
     given = ObjectRuntime(read, project(tmp_path / "again"), task=task, classes=CLASSES[task])
     assert np.abs(given.predict(X) - outputs).max() < 1e-12
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_xgboost_goes_to_treelite_to_the_last_bit(task, tmp_path):
+    import xgboost
+
+    X = frame().with_columns(pl.col("flag").cast(pl.Int8))
+    y = labels(X, task)
+    kind = xgboost.XGBRegressor if task == "regression" else xgboost.XGBClassifier
+    wrapped = kind(n_estimators=60, n_jobs=1).fit(X, y)
+    bare = {"bare": wrapped.get_booster()} if task != "multiclass" else {}
+    for name, model in {"wrapped": wrapped, **bare}.items():
+        made, outputs = packed(model, task, X, tmp_path / name)
+        assert made.manifest["kind"] == "treelite", made.manifest
+        assert made.runtime.predict(X).tolist() == outputs.tolist()
+        # Beyond single precision a number is infinite, to XGBoost and here.
+        far, end = (X[:2].with_columns(a=pl.Series([high, -high])) for high in (1e308, 3e38))
+        assert made.runtime.predict(far).tolist() == made.runtime.predict(end).tolist()
+
+
+def test_xgboost_answers_from_its_own_file_where_treelite_differs(tmp_path):
+    import xgboost
+
+    X = frame().with_columns(pl.col("flag").cast(pl.Int8))
+    model = xgboost.XGBClassifier(n_estimators=30, booster="dart", rate_drop=0.2, n_jobs=1)
+    made, _ = packed(model.fit(X, labels(X, "binary")), "binary", X, tmp_path)
+    assert made.manifest["kind"] == "xgboost" and "treelite" in json.dumps(made.manifest["candidates"])
 
 
 @pytest.mark.parametrize("library", ["lightgbm", "xgboost", "catboost"])

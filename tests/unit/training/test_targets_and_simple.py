@@ -86,3 +86,11 @@ def test_separable_data_stay_finite():
     out = simple.predict("binary", train, np.repeat([0.0, 1.0], 50), train, classes=2)
     assert np.isfinite(out).all()
     assert out[0] < 0.1 < 0.9 < out[-1]
+
+
+def test_the_rival_sees_how_long_a_text_is():
+    draw = np.random.default_rng(0)
+    y = (draw.random(400) < 0.5).astype(float)
+    texts = pl.DataFrame({"text": [None if i % 50 == 7 else "x" * int(20 + 30 * v) for i, v in enumerate(y)]})
+    out = simple.predict("binary", texts[:300], y[:300], texts[300:], classes=2)
+    assert np.mean((out > 0.5) == (y[300:] == 1)) > 0.95

@@ -244,16 +244,13 @@ def _folders(
     """Caches that are made again when needed, folders of runs that came to nothing, what a kill left half-written."""
     cache = workspace.folder / "cache"
     going: list[tuple[str, Path]] = []
-    for path in _old(cache / "artifacts", before):
-        if path.name.startswith(_TEMPORARY):
-            going.append(("scraps", path))
-        elif path.name not in in_use and not running:
-            going.append(("unpacked packages", path))
-    for path in _old(cache / "steps", before):
-        if path.name.startswith(_TEMPORARY):
-            going.append(("scraps", path))
-        elif not running:
-            going.append(("step results", path))
+    # A run that is under way works in folders that look like scraps: while there is one, the caches stay as they are.
+    for name, kind in () if running else (("artifacts", "unpacked packages"), ("steps", "step results")):
+        for path in _old(cache / name, before):
+            if path.name.startswith(_TEMPORARY):
+                going.append(("scraps", path))
+            elif path.name not in in_use:
+                going.append((kind, path))
     for path in _old(workspace.folder / "runs", before):
         row = runs.get(path.name)
         over = row is None or (row.status == "failed" and row.ended_at is not None and row.ended_at < since)

@@ -129,7 +129,7 @@ def test_a_project_goes_on_over_servers(
     shown = json.loads(run(root, "show", after[0]["id"], "--json", **servers))
     assert shown["inputs"]["color"] == "red"
     settings = (root / "fairway.toml").read_text()
-    (root / "fairway.toml").write_text(settings.replace("max_iter = 100", "max_iter = 30"))
+    (root / "fairway.toml").write_text(settings.replace("max_iter = 100", "max_iter = 140"))
     assert "small@2" in run(root, "train", **servers)
     assert not (root / ".fairway" / "blobs").exists() and not (root / ".fairway" / "store.db").exists()
     assert '"verdict": "fail"' not in run(root, "admin", "doctor", "--json", **servers)
